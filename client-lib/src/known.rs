@@ -1,0 +1,151 @@
+//! What this process knows of a breaker, whichever connection told it.
+//!
+//! Read and replaced without a lock, so that a forked child can go on from what its parent saw.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use breakerd_proto::clock::ms_up;
+use breakerd_proto::limits::PROBING_RETRY_AFTER_MIN;
+use breakerd_proto::message::{Observed, PolicyPatch, View};
+use breakerd_proto::{Mode, Mono, Name, Override, RejectReason, State, Verdict};
+
+/// One breaker that the code uses.
+#[derive(Debug)]
+pub(crate) struct Known {
+    pub(crate) name: Name,
+    /// What the code says of its policy.
+    pub(crate) declared: Option<PolicyPatch>,
+    seen: ArcSwapOption<Seen>,
+}
+
+/// The last that a daemon told of a breaker.
+#[derive(Clone, Debug)]
+pub(crate) struct Seen {
+    /// The daemon's life that told it; generations mean nothing in another.
+    pub(crate) instance: u64,
+    pub(crate) generation: u64,
+    pub(crate) state: State,
+    pub(crate) forced: Option<Override>,
+    pub(crate) since: Mono,
+    /// When to ask again; none under a force without end.
+    pub(crate) until: Option<Mono>,
+    pub(crate) by: Arc<str>,
+    pub(crate) why: Arc<str>,
+    /// This worker's failures when they were last told.
+    pub(crate) failures: u64,
+    /// The whole policy in force.
+    pub(crate) policy: Arc<PolicyPatch>,
+}
+
+impl Known {
+    pub(crate) fn new(name: Name, declared: Option<PolicyPatch>) -> Self {
+        Self { name, declared, seen: ArcSwapOption::empty() }
+    }
+
+    pub(crate) fn seen(&self) -> Option<Arc<Seen>> {
+        self.seen.load_full()
+    }
+
+    /// The policy that a daemon last sent, else the one in code.
+    pub(crate) fn policy(&self) -> Option<Arc<PolicyPatch>> {
+        self.seen().map(|seen| Arc::clone(&seen.policy)).or_else(|| self.declared.clone().map(Arc::new))
+    }
+
+    /// Slower calls are called slow.
+    pub(crate) fn slow_after(&self) -> Option<Duration> {
+        let seen = self.seen.load();
+        let policy = seen.as_ref().map(|seen| &*seen.policy).or(self.declared.as_ref());
+        policy.and_then(|policy| policy.slow_after_ms).map(Duration::from_millis)
+    }
+
+    /// A daemon has taken the declaration.
+    pub(crate) fn handle_registered(&self, now: Mono, instance: u64, policy: &PolicyPatch, view: &View) {
+        self.seen.store(Some(Arc::new(Seen::of(now, instance, view, Arc::new(policy.clone()), 0))));
+    }
+
+    /// A daemon has told what the breaker is.
+    pub(crate) fn handle_view(&self, now: Mono, instance: u64, view: &View) {
+        if let Some(old) = self.seen() {
+            let failures = if view.state == State::Closed { 0 } else { old.failures };
+            self.seen.store(Some(Arc::new(Seen::of(now, instance, view, Arc::clone(&old.policy), failures))));
+        }
+    }
+
+    /// A daemon has told what this worker sees.
+    pub(crate) fn handle_observed(&self, now: Mono, instance: u64, observed: &Observed) {
+        if let Some(old) = self.seen() {
+            let policy = Arc::clone(&old.policy);
+            self.seen.store(Some(Arc::new(Seen::of(now, instance, &observed.view, policy, observed.failures))));
+        }
+    }
+
+    /// A daemon has judged a call. True if the breaker has changed, so that nobody has yet told why.
+    pub(crate) fn handle_verdict(&self, now: Mono, instance: u64, verdict: &Verdict) -> bool {
+        let Some(old) = self.seen() else { return false };
+        let (state, until, forced) = match verdict {
+            Verdict::Admit { .. } => (State::Closed, Some(now), old.forced.filter(|f| *f == Override::ForcedClosed)),
+            Verdict::Probe { .. } => (State::HalfOpen, Some(now.after(PROBING_RETRY_AFTER_MIN)), None),
+            Verdict::Reject { state, reason, retry_after_ms, .. } => (
+                *state,
+                retry_after_ms.map(|ms| now.after_ms(ms)),
+                (*reason == RejectReason::Forced).then_some(Override::ForcedOpen),
+            ),
+        };
+        let generation = verdict.generation();
+        if (old.instance, old.generation, old.state) == (instance, generation, state) {
+            return false;
+        }
+        let fresh = Seen { instance, generation, state, forced, since: now, until, ..(*old).clone() };
+        self.seen.store(Some(Arc::new(Seen { by: Arc::from(""), why: Arc::from(""), ..fresh })));
+        true
+    }
+}
+
+impl Seen {
+    fn of(now: Mono, instance: u64, view: &View, policy: Arc<PolicyPatch>, failures: u64) -> Self {
+        Self {
+            instance,
+            generation: view.generation,
+            state: view.state,
+            forced: view.forced,
+            since: now.before(Duration::from_millis(view.age_ms)),
+            until: view.retry_after_ms.map(|ms| now.after_ms(ms)),
+            by: Arc::from(view.by.as_str()),
+            why: Arc::from(view.why.as_str()),
+            failures,
+            policy,
+        }
+    }
+
+    /// How long until it is worth asking again; none under a force without end.
+    pub(crate) fn left(&self, now: Mono) -> Option<Duration> {
+        self.until.map(|until| until.left(now))
+    }
+
+    /// The same as a view of this moment.
+    pub(crate) fn view(&self, now: Mono) -> View {
+        View {
+            state: self.state,
+            forced: self.forced,
+            mode: self.policy.mode.unwrap_or(Mode::On),
+            generation: self.generation,
+            retry_after_ms: self.left(now).map(ms_up),
+            age_ms: ms_up(now.since(self.since)),
+            by: self.by.to_string(),
+            why: self.why.to_string(),
+            host_only: false,
+        }
+    }
+
+    /// Whether a rejection still stands by what was last seen, and why.
+    pub(crate) fn rejects(&self, now: Mono) -> Option<RejectReason> {
+        let runs = self.left(now).is_none_or(|left| !left.is_zero());
+        match (self.forced, self.state) {
+            (Some(Override::ForcedOpen), _) if runs => Some(RejectReason::Forced),
+            (None, State::Open) if runs => Some(RejectReason::Open),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,486 @@
+//! One breaker: what it shows, whom it admits, what reports do to it.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use breakerd_proto::clock::ms_up;
+use breakerd_proto::message::{BreakerRow, LaneRow, View};
+use breakerd_proto::{Failure, Mode, Mono, Name, Outcome, Override, RejectReason, State, Verdict, limits};
+
+use crate::account::Charge;
+use crate::cell::Cell;
+use crate::change::{Because, Change, What};
+use crate::lane::Lane;
+use crate::settings::Policy;
+use crate::window::Window;
+use crate::{ConnectionId, WorkerId};
+
+/// What one turn of the core hands to whatever it touches, and collects from it.
+pub(crate) struct Turn<'a> {
+    pub(crate) now: Mono,
+    pub(crate) rng: &'a mut fastrand::Rng,
+    pub(crate) host: &'a str,
+    pub(crate) forget_after: Duration,
+    pub(crate) out: &'a mut Effects,
+}
+
+/// What a turn leaves to be drained.
+#[derive(Debug, Default)]
+pub(crate) struct Effects {
+    pub(crate) changes: VecDeque<Change>,
+    /// Receipts of things that are held no longer.
+    pub(crate) released: Vec<Charge>,
+    pub(crate) stale_reports: u64,
+    pub(crate) next_permit: u64,
+}
+
+/// An operator's word over the state.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Forced {
+    pub(crate) to: Override,
+    pub(crate) end: Option<Mono>,
+    pub(crate) since: Mono,
+    pub(crate) because: Because,
+}
+
+/// Who reports.
+pub(crate) struct Reporter<'a> {
+    pub(crate) connection: ConnectionId,
+    pub(crate) worker: WorkerId,
+    pub(crate) label: &'a str,
+}
+
+/// Who asks, and under which number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Asker {
+    pub(crate) connection: ConnectionId,
+    pub(crate) request: u32,
+}
+
+/// A probe that is out.
+#[derive(Debug)]
+struct Permit {
+    id: u64,
+    asker: Asker,
+    expires: Mono,
+    charge: Charge,
+}
+
+/// What a query finds.
+#[derive(Debug)]
+pub(crate) enum Finding {
+    /// The answer.
+    Verdict(Verdict),
+    /// A probe may go out: [`Breaker::grant`] it.
+    ProbeFree,
+}
+
+/// One breaker of the table.
+#[derive(Debug)]
+pub(crate) struct Breaker {
+    pub(crate) name: Name,
+    pub(crate) policy: Arc<Policy>,
+    /// The account that first used it pays for the name.
+    pub(crate) charge: Charge,
+    pub(crate) generation: u64,
+    pub(crate) host: Cell,
+    pub(crate) forced: Option<Forced>,
+    window: Window,
+    pub(crate) lanes: BTreeMap<WorkerId, Lane>,
+    permits: Vec<Permit>,
+    pub(crate) asked: Mono,
+    failures_total: u64,
+}
+
+impl Breaker {
+    pub(crate) fn new(name: Name, policy: Arc<Policy>, charge: Charge, now: Mono) -> Self {
+        Self {
+            name,
+            policy,
+            charge,
+            generation: 1,
+            host: Cell { since: now, ..Cell::default() },
+            forced: None,
+            window: Window::default(),
+            lanes: BTreeMap::new(),
+            permits: Vec::new(),
+            asked: now,
+            failures_total: 0,
+        }
+    }
+
+    /// What is shown: an override's state, else the cell's.
+    pub(crate) fn state(&self) -> State {
+        self.forced.as_ref().map_or(self.host.state, |forced| forced.to.state())
+    }
+
+    /// Whether the table may forget it: closed, no override, no worker that has registered it.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.state() == State::Closed && self.forced.is_none() && self.lanes.is_empty()
+    }
+
+    /// May a worker call? Changes nothing.
+    pub(crate) fn find(&self, now: Mono) -> Finding {
+        if let Some(forced) = &self.forced {
+            return Finding::Verdict(self.forced_verdict(forced, now));
+        }
+        if self.policy.mode == Mode::Off {
+            return Finding::Verdict(Verdict::Admit { generation: self.generation });
+        }
+        let reason = match self.host.state {
+            State::Closed => return Finding::Verdict(Verdict::Admit { generation: self.generation }),
+            State::Open if now < self.host.until => RejectReason::Open,
+            State::HalfOpen if self.permits_out() >= self.policy.probe.permits => RejectReason::Probing,
+            State::Open | State::HalfOpen => return Finding::ProbeFree,
+        };
+        Finding::Verdict(match self.policy.mode {
+            Mode::On => self.reject(reason, now),
+            Mode::Shadow | Mode::Off => Verdict::Admit { generation: self.generation },
+        })
+    }
+
+    fn forced_verdict(&self, forced: &Forced, now: Mono) -> Verdict {
+        match forced.to {
+            Override::ForcedClosed => Verdict::Admit { generation: self.generation },
+            Override::ForcedOpen => self.reject(RejectReason::Forced, now),
+        }
+    }
+
+    pub(crate) fn reject(&self, reason: RejectReason, now: Mono) -> Verdict {
+        let (generation, state, retry_after_ms) = (self.generation, self.state(), self.retry_after_ms(now));
+        Verdict::Reject { generation, state, reason, retry_after_ms }
+    }
+
+    /// When to ask again, in milliseconds; none under a force without end.
+    fn retry_after_ms(&self, now: Mono) -> Option<u64> {
+        if let Some(forced) = &self.forced {
+            return match forced.to {
+                Override::ForcedClosed => Some(0),
+                Override::ForcedOpen => forced.end.map(|end| ms_up(end.left(now))),
+            };
+        }
+        match self.host.state {
+            State::Closed => Some(0),
+            State::Open => Some(ms_up(self.host.until.left(now))),
+            State::HalfOpen if self.permits_out() < self.policy.probe.permits => Some(0),
+            State::HalfOpen => Some(ms_up(limits::PROBING_RETRY_AFTER_MIN)),
+        }
+    }
+
+    /// Lets a probe out. Only after [`Finding::ProbeFree`] at the same `now`.
+    pub(crate) fn grant(&mut self, turn: &mut Turn<'_>, asker: Asker, charge: Charge) -> Verdict {
+        if self.host.state == State::Open {
+            let from = self.state();
+            self.host.probe(turn.now);
+            self.change(turn, from, What::Probe);
+        }
+        turn.out.next_permit = turn.out.next_permit.wrapping_add(1).max(1);
+        let id = turn.out.next_permit;
+        self.permits.push(Permit { id, asker, expires: turn.now.after(self.policy.probe.max), charge });
+        Verdict::Probe { generation: self.generation, permit: id }
+    }
+
+    /// Successes that the counts show and no report told: they end runs.
+    pub(crate) fn missed(&mut self, now: Mono, worker: WorkerId, successes: u64, generation: u64) {
+        let evidence = self.is_evidence(generation);
+        let Some(lane) = self.lanes.get_mut(&worker) else { return };
+        lane.successes_total = lane.successes_total.saturating_add(successes);
+        if evidence && successes > 0 {
+            lane.end_run();
+            self.window.succeed(worker, now);
+        }
+    }
+
+    /// A call has ended. `at` is the worker's stamp.
+    pub(crate) fn settle(
+        &mut self,
+        turn: &mut Turn<'_>,
+        from: &Reporter<'_>,
+        (generation, permit): (u64, u64),
+        at: Mono,
+        outcome: &Outcome,
+    ) {
+        let at = at.min(turn.now);
+        self.note(from.worker, at, outcome);
+        if permit != 0 {
+            return self.settle_probe(turn, from, permit, outcome);
+        }
+        if !self.is_evidence(generation) {
+            return self.settle_stale(turn, from, (generation, at), outcome);
+        }
+        match outcome {
+            Outcome::Success { .. } => {
+                if let Some(lane) = self.lanes.get_mut(&from.worker) {
+                    lane.end_run();
+                }
+                self.window.succeed(from.worker, at);
+            }
+            Outcome::Failure(failure) => self.judge(turn, from, at, failure),
+            Outcome::Ignored | Outcome::Abandoned => {}
+        }
+    }
+
+    /// Whether an ordinary call's outcome from this generation counts (I5).
+    fn is_evidence(&self, generation: u64) -> bool {
+        generation == self.generation
+            && self.forced.is_none()
+            && self.host.state == State::Closed
+            && self.policy.mode != Mode::Off
+    }
+
+    /// Totals and last failure, which people look at whatever the rule makes of them.
+    fn note(&mut self, worker: WorkerId, at: Mono, outcome: &Outcome) {
+        let Some(lane) = self.lanes.get_mut(&worker) else { return };
+        match outcome {
+            Outcome::Success { .. } => lane.successes_total = lane.successes_total.saturating_add(1),
+            Outcome::Failure(failure) => {
+                lane.note(failure, at);
+                self.failures_total = self.failures_total.saturating_add(1);
+            }
+            Outcome::Ignored | Outcome::Abandoned => {}
+        }
+    }
+
+    /// A straggler: its lane shows it while the breaker is not closed, and a provider's wish may move a deadline.
+    fn settle_stale(
+        &mut self,
+        turn: &mut Turn<'_>,
+        from: &Reporter<'_>,
+        (generation, at): (u64, Mono),
+        outcome: &Outcome,
+    ) {
+        if generation != self.generation {
+            turn.out.stale_reports = turn.out.stale_reports.saturating_add(1);
+        }
+        let Outcome::Failure(failure) = outcome else { return };
+        if self.state() == State::Closed && self.forced.is_none() {
+            return;
+        }
+        if let Some(lane) = self.lanes.get_mut(&from.worker) {
+            lane.failures = lane.failures.saturating_add(1);
+        }
+        if self.host.state == State::Open && self.forced.is_none() {
+            self.extend(turn, wish(failure, at));
+        }
+    }
+
+    /// Moves the deadline of an open breaker later, never sooner.
+    fn extend(&mut self, turn: &mut Turn<'_>, until: Option<Mono>) {
+        let Some(until) = until.filter(|until| *until > self.host.until) else { return };
+        let from = self.state();
+        self.host.until = until;
+        self.change(turn, from, What::Extend);
+    }
+
+    /// A failure that is evidence: the runs grow, and one that is long enough trips.
+    fn judge(&mut self, turn: &mut Turn<'_>, from: &Reporter<'_>, at: Mono, failure: &Failure) {
+        let Some(lane) = self.lanes.get_mut(&from.worker) else { return };
+        lane.failures = lane.failures.saturating_add(1);
+        let (run, _began) = lane.fail(self.generation, at);
+        let pooled = self.window.fail(at);
+        let enough = self.policy.consecutive_failures;
+        let why = match (run >= enough, pooled >= enough) {
+            (true, _) => format!("{run} consecutive failures, last {}", failure.kind),
+            (false, true) => format!("{pooled} consecutive failures over all workers, last {}", failure.kind),
+            (false, false) => return,
+        };
+        let because = Because::new(&format!("{}@{}", from.label, turn.host), &why);
+        let lasts = self.policy.cooldown.lasts(0, turn.rng);
+        let before = self.state();
+        self.host.trip(turn.now, lasts, because);
+        self.host.until = self.host.until.max(wish(failure, at).unwrap_or_default());
+        self.change(turn, before, What::Trip);
+    }
+
+    fn settle_probe(&mut self, turn: &mut Turn<'_>, from: &Reporter<'_>, permit: u64, outcome: &Outcome) {
+        let held = self.permits.iter().position(|p| p.id == permit && p.asker.connection == from.connection);
+        let Some(held) = held else {
+            turn.out.stale_reports = turn.out.stale_reports.saturating_add(1);
+            return;
+        };
+        turn.out.released.push(self.permits.swap_remove(held).charge);
+        if self.forced.is_some() {
+            return;
+        }
+        let before = self.state();
+        match outcome {
+            Outcome::Ignored | Outcome::Abandoned => {}
+            Outcome::Success { .. } => {
+                self.host.successes = self.host.successes.saturating_add(1);
+                let (done, need) = (self.host.successes, self.policy.probe.successes);
+                if done >= need {
+                    let why = format!("{done} of {need} probes succeeded");
+                    self.host.close(turn.now, Because::new(&format!("{}@{}", from.label, turn.host), &why));
+                    self.change(turn, before, What::Recover);
+                }
+            }
+            Outcome::Failure(failure) => {
+                if let Some(lane) = self.lanes.get_mut(&from.worker) {
+                    lane.failures = lane.failures.saturating_add(1);
+                }
+                let lasts = self.policy.cooldown.lasts(self.host.step.saturating_add(1), turn.rng);
+                let why = format!("the probe failed: {}", failure.kind);
+                self.host.reopen(turn.now, lasts, Because::new(&format!("{}@{}", from.label, turn.host), &why));
+                self.host.until = self.host.until.max(wish(failure, turn.now).unwrap_or_default());
+                self.change(turn, before, What::Reopen);
+            }
+        }
+    }
+
+    /// The connection has ended: its probes come back, and its lane goes with the worker's last registration.
+    pub(crate) fn leave(&mut self, turn: &mut Turn<'_>, connection: ConnectionId, worker: WorkerId) {
+        let (gone, stay) =
+            std::mem::take(&mut self.permits).into_iter().partition(|p| p.asker.connection == connection);
+        self.permits = stay;
+        turn.out.released.extend(gone.into_iter().map(|permit: Permit| permit.charge));
+        if let Some(lane) = self.lanes.get_mut(&worker) {
+            lane.registrations = lane.registrations.saturating_sub(1);
+            if lane.registrations == 0 {
+                self.lanes.remove(&worker);
+            }
+        }
+    }
+
+    /// Takes the permit back that this request was granted.
+    pub(crate) fn take_back(&mut self, turn: &mut Turn<'_>, connection: ConnectionId, request: u32) {
+        if let Some(held) = self.permits.iter().position(|p| p.asker == Asker { connection, request }) {
+            turn.out.released.push(self.permits.swap_remove(held).charge);
+        }
+    }
+
+    /// Whether the probe that this request was granted is still out.
+    pub(crate) fn holds(&self, connection: ConnectionId, request: u32) -> bool {
+        self.permits.iter().any(|p| p.asker == Asker { connection, request })
+    }
+
+    /// The probes that the connection has out.
+    pub(crate) fn held_by(&self, connection: ConnectionId) -> usize {
+        self.permits.iter().filter(|p| p.asker.connection == connection).count()
+    }
+
+    /// An operator's change to closed. What is beneath an override closes; the override stays.
+    pub(crate) fn reset(&mut self, turn: &mut Turn<'_>, because: Because) {
+        let from = self.state();
+        self.host.close(turn.now, because);
+        self.change(turn, from, What::Reset);
+    }
+
+    /// Lays an override over the state.
+    pub(crate) fn force(&mut self, turn: &mut Turn<'_>, to: Override, end: Option<Mono>, because: Because) {
+        let from = self.state();
+        self.forced = Some(Forced { to, end, since: turn.now, because });
+        self.change(turn, from, What::Force);
+    }
+
+    /// Takes the override away; what is beneath shows again.
+    pub(crate) fn release(&mut self, turn: &mut Turn<'_>) {
+        let from = self.state();
+        if self.forced.take().is_some() {
+            self.change(turn, from, What::Release);
+        }
+    }
+
+    /// When [`Breaker::handle_timeout`] has something to do.
+    pub(crate) fn wake(&self, forget_after: Duration) -> Option<Mono> {
+        let permit = self.permits.iter().map(|permit| permit.expires).min();
+        let end = self.forced.as_ref().and_then(|forced| forced.end);
+        let idle = self.idle_at(forget_after);
+        [permit, end, idle].into_iter().flatten().min()
+    }
+
+    fn idle_at(&self, forget_after: Duration) -> Option<Mono> {
+        let idle = self.host.state != State::Closed && self.permits.is_empty();
+        idle.then(|| self.host.until.max(self.asked).after(forget_after))
+    }
+
+    /// Does what has become due. Calling it early changes nothing.
+    pub(crate) fn handle_timeout(&mut self, turn: &mut Turn<'_>) {
+        let now = turn.now;
+        let (due, out) = std::mem::take(&mut self.permits).into_iter().partition(|p| p.expires <= now);
+        self.permits = out;
+        turn.out.released.extend(due.into_iter().map(|permit: Permit| permit.charge));
+        if self.forced.as_ref().is_some_and(|forced| forced.end.is_some_and(|end| end <= now)) {
+            self.release(turn);
+        }
+        if self.idle_at(turn.forget_after).is_some_and(|at| at <= now) {
+            let from = self.state();
+            self.host.close(now, Because::new("breakerd", "nobody has asked since its deadline"));
+            self.change(turn, from, What::Idle);
+        }
+    }
+
+    /// Every change ends here: a new generation, no evidence, no probes of the old state, one record (I4, I15).
+    fn change(&mut self, turn: &mut Turn<'_>, from: State, what: What) {
+        self.generation = self.generation.saturating_add(1);
+        self.window.clear();
+        if self.host.state != State::HalfOpen {
+            turn.out.released.extend(self.permits.drain(..).map(|permit| permit.charge));
+        }
+        let fresh = self.state() == State::Closed && !matches!(what, What::Force);
+        if fresh {
+            self.lanes.values_mut().for_each(Lane::end_run);
+        }
+        let view = self.view(turn.now);
+        turn.out.changes.push_back(Change { name: self.name.clone(), from, view, what, at: turn.now });
+    }
+
+    pub(crate) fn permits_out(&self) -> u32 {
+        u32::try_from(self.permits.len()).unwrap_or(u32::MAX)
+    }
+
+    /// What it is, for whoever may see it.
+    pub(crate) fn view(&self, now: Mono) -> View {
+        let (since, because) = match &self.forced {
+            Some(forced) => (forced.since, &forced.because),
+            None => (self.host.since, &self.host.because),
+        };
+        View {
+            state: self.state(),
+            forced: self.forced.as_ref().map(|forced| forced.to),
+            mode: self.policy.mode,
+            generation: self.generation,
+            retry_after_ms: self.retry_after_ms(now),
+            age_ms: ms_up(now.since(since)),
+            by: because.by.clone(),
+            why: because.why.clone(),
+            host_only: false,
+        }
+    }
+
+    pub(crate) fn row(&self, now: Mono) -> BreakerRow {
+        let largest = self.lanes.values().map(|lane| lane.failures).max().unwrap_or(0);
+        BreakerRow {
+            name: self.name.as_str().to_owned(),
+            view: self.view(now),
+            failures: largest.max(u64::from(self.window.run())),
+            failures_total: self.failures_total,
+            workers: u32::try_from(self.lanes.len()).unwrap_or(u32::MAX),
+            permits_out: self.permits_out(),
+            successes: self.host.successes,
+        }
+    }
+
+    pub(crate) fn lane_row(&self, worker: WorkerId, label: &str, now: Mono) -> Option<LaneRow> {
+        let lane = self.lanes.get(&worker)?;
+        Some(LaneRow {
+            worker: worker.0,
+            label: label.to_owned(),
+            failures: lane.failures,
+            successes_total: lane.successes_total,
+            failures_total: lane.failures_total,
+            last_failure: lane.last_failure(now),
+        })
+    }
+
+    /// Gives back everything that it holds; the table forgets it.
+    pub(crate) fn into_charges(self) -> impl Iterator<Item = Charge> {
+        self.permits.into_iter().map(|permit| permit.charge).chain([self.charge])
+    }
+}
+
+/// Until when the provider wishes to be left alone, capped.
+fn wish(failure: &Failure, at: Mono) -> Option<Mono> {
+    let most = ms_up(limits::RETRY_AFTER_MAX);
+    failure.retry_after_ms.map(|ms| at.after_ms(ms.min(most)))
+}

@@ -1,0 +1,54 @@
+//! One worker's evidence on one breaker.
+
+use breakerd_proto::message::LastFailure;
+use breakerd_proto::{Failure, Mono};
+
+/// What one worker has seen of one breaker.
+#[derive(Debug, Default)]
+pub(crate) struct Lane {
+    /// For people: while closed, the run that the worker is in; from a trip until the breaker closes again, that run and
+    /// every later failure of its calls in flight; 0 after a recovery or reset (I13).
+    pub(crate) failures: u64,
+    /// Evidence: the run of failures in one generation.
+    run: u32,
+    run_generation: u64,
+    run_began: Mono,
+    pub(crate) successes_total: u64,
+    pub(crate) failures_total: u64,
+    last_failure: Option<(Failure, Mono)>,
+    /// Connections of the worker that have registered the breaker.
+    pub(crate) registrations: u32,
+}
+
+impl Lane {
+    /// A failure that is evidence: extends the run and tells its length and its beginning.
+    pub(crate) fn fail(&mut self, generation: u64, at: Mono) -> (u32, Mono) {
+        if self.run_generation != generation || self.run == 0 {
+            self.run_generation = generation;
+            self.run = 0;
+            self.run_began = at;
+        }
+        self.run = self.run.saturating_add(1);
+        (self.run, self.run_began)
+    }
+
+    /// Ends the run, as evidence and for people.
+    pub(crate) fn end_run(&mut self) {
+        self.run = 0;
+        self.failures = 0;
+    }
+
+    /// Keeps a failure for people, evidence or not.
+    pub(crate) fn note(&mut self, failure: &Failure, at: Mono) {
+        self.failures_total = self.failures_total.saturating_add(1);
+        self.last_failure = Some((failure.clone(), at));
+    }
+
+    pub(crate) fn last_failure(&self, now: Mono) -> Option<LastFailure> {
+        self.last_failure.as_ref().map(|(failure, at)| LastFailure {
+            kind: failure.kind.clone(),
+            detail: failure.detail.clone(),
+            ago_ms: breakerd_proto::clock::ms_up(now.since(*at)),
+        })
+    }
+}

@@ -1,0 +1,74 @@
+//! `ask`: what a call would be told; for scripts, by its exit code.
+
+use std::process::ExitCode;
+
+use breakerd_proto::{Name, Verdict};
+use serde_json::json;
+
+use super::args::Global;
+use super::failure::{Failure, NO};
+use super::json as object;
+use super::printer::{safe, say};
+use super::status::because;
+use super::text::wait;
+
+pub(super) fn ask(global: &Global, name: &Name) -> Result<ExitCode, Failure> {
+    let asked = global.look()?.ask(name)?;
+    if global.json {
+        object::say(json!({
+            "name": name.as_str(),
+            "verdict": object::verdict_word(&asked.verdict),
+            "reason": reject_reason(&asked.verdict),
+            "breaker": object::view(&asked.view),
+        }))?;
+    } else {
+        say(&safe(&line(name, &asked.verdict, &because(&asked.view))))?;
+    }
+    Ok(match asked.verdict {
+        Verdict::Reject { .. } => ExitCode::from(NO),
+        Verdict::Admit { .. } | Verdict::Probe { .. } => ExitCode::SUCCESS,
+    })
+}
+
+fn reject_reason(verdict: &Verdict) -> Option<&'static str> {
+    match verdict {
+        Verdict::Reject { reason, .. } => Some(reason.word()),
+        _ => None,
+    }
+}
+
+fn line(name: &Name, verdict: &Verdict, because: &str) -> String {
+    match verdict {
+        Verdict::Admit { .. } => format!("{name}: admit"),
+        Verdict::Probe { .. } => format!("{name}: admit, as a probe"),
+        Verdict::Reject { reason, retry_after_ms, .. } => {
+            let retry = match retry_after_ms {
+                Some(ms) => format!("retry in {}", wait(*ms)),
+                None => "until released".to_owned(),
+            };
+            let because = if because.is_empty() { String::new() } else { format!(" ({because})") };
+            format!("{name}: reject, {reason}, {retry}{because}")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use breakerd_proto::{RejectReason, State};
+
+    #[test]
+    fn the_answer_is_a_line() {
+        let name = Name::parse("openai").unwrap();
+        let reject = |retry_after_ms| Verdict::Reject {
+            generation: 1,
+            state: State::Open,
+            reason: RejectReason::Open,
+            retry_after_ms,
+        };
+        assert_eq!(line(&name, &Verdict::Admit { generation: 1 }, ""), "openai: admit");
+        assert_eq!(line(&name, &reject(Some(17_100)), "x"), "openai: reject, open, retry in 18 s (x)");
+        assert_eq!(line(&name, &reject(None), ""), "openai: reject, open, until released");
+    }
+}

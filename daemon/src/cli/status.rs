@@ -1,0 +1,309 @@
+//! `status`: the table, or one breaker with its workers.
+
+use std::process::ExitCode;
+
+use breakerd_client::Operator;
+use breakerd_proto::message::{BreakerRow, Daemon, Description, LastFailure, PolicyPatch, View};
+use breakerd_proto::{Link, Mode, Name, Override, State};
+use serde_json::{Value, json};
+
+use super::args::Global;
+use super::failure::Failure;
+use super::printer::{safe, say};
+use super::table::Table;
+use super::text::{about, clock_time, count, exact, wait};
+use super::json as object;
+use crate::config::written_duration;
+
+pub(super) fn status(global: &Global, name: Option<&Name>) -> Result<ExitCode, Failure> {
+    let mut operator = global.look()?;
+    match name {
+        Some(name) => one(global, &operator.describe(name)?)?,
+        None => all(global, &mut operator)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn all(global: &Global, operator: &mut Operator) -> Result<(), Failure> {
+    let rows = operator.list()?;
+    let daemon = operator.about()?;
+    if global.json {
+        let breakers: Vec<Value> = rows.iter().map(object::breaker).collect();
+        return object::say(json!({ "daemon": object::daemon(&daemon), "breakers": breakers }));
+    }
+    let mut lines = breakers(operator, &rows)?;
+    lines.push(foot(&daemon));
+    say(&lines.join("\n"))
+}
+
+/// The lines of the table; asks for the policy of what is half-open, to say how far it is.
+pub(super) fn breakers(operator: &mut Operator, rows: &[BreakerRow]) -> Result<Vec<String>, Failure> {
+    if rows.is_empty() {
+        return Ok(vec!["no breakers yet: a worker makes one by its first call".to_owned()]);
+    }
+    let mut table = Table::new(&["NAME", "STATE", "FOR", "RETRY IN", "FAILURES", "WHY"]);
+    for row in rows {
+        let probing = row.view.state == State::HalfOpen;
+        // It may be gone by now; then its row says what it said.
+        let policy = match Name::parse(&row.name) {
+            Ok(name) if probing => operator.describe(&name).ok().map(|description| description.policy),
+            _ => None,
+        };
+        table.row(cells(row, &policy.unwrap_or_default()));
+    }
+    Ok(table.lines())
+}
+
+fn cells(row: &BreakerRow, policy: &PolicyPatch) -> [String; 6] {
+    let view = &row.view;
+    let retry_in = match (view.state, view.retry_after_ms) {
+        (State::Open, Some(ms)) => wait(ms),
+        _ => "-".to_owned(),
+    };
+    let state = shown_state(view).to_owned();
+    [row.name.clone(), state, about(view.age_ms), retry_in, row.failures.to_string(), why(row, policy)]
+}
+
+/// The override's word where there is one, else the state's.
+pub(super) fn shown_state(view: &View) -> &'static str {
+    view.forced.map_or_else(|| view.state.word(), Override::word)
+}
+
+fn why(row: &BreakerRow, policy: &PolicyPatch) -> String {
+    let view = &row.view;
+    let mut parts = Vec::new();
+    match view.mode {
+        Mode::On => {}
+        mode => parts.push(format!("mode {}", mode.word())),
+    }
+    match (view.forced, view.state) {
+        (None, State::Closed) => {}
+        (None, State::HalfOpen) => parts.push(probing(row, policy)),
+        _ => parts.push(because(view)),
+    }
+    if view.host_only && view.state != State::Closed {
+        parts.push("this host only".to_owned());
+    }
+    parts.join("; ")
+}
+
+fn probing(row: &BreakerRow, policy: &PolicyPatch) -> String {
+    let of = |most: Option<u32>| most.map(|most| format!(" of {most}")).unwrap_or_default();
+    format!(
+        "probing: {}{} permits out, {}{} successes",
+        row.permits_out,
+        of(policy.probe_permits),
+        row.successes,
+        of(policy.probe_successes)
+    )
+}
+
+/// What happened and who did it: `3 consecutive failures, last http-401, by chat-api[4211]@web-1`.
+pub(super) fn because(view: &View) -> String {
+    match (view.why.is_empty(), view.by.is_empty()) {
+        (false, false) => format!("{}, by {}", view.why, view.by),
+        (false, true) => view.why.clone(),
+        (true, false) => format!("by {}", view.by),
+        (true, true) => String::new(),
+    }
+}
+
+/// How the daemon stands: `joined redis://10.0.0.5:6379 as "prod" · 4 workers · up 3 h 2 min`.
+pub(super) fn foot(daemon: &Daemon) -> String {
+    let link = match daemon.link {
+        Link::Standalone => "standalone".to_owned(),
+        Link::Joined => format!("joined {} as {:?}", daemon.redis, daemon.fleet),
+        Link::Detached => {
+            format!("detached from {} as {:?} for {}", daemon.redis, daemon.fleet, exact(daemon.link_ms))
+        }
+    };
+    let workers = count(u64::from(daemon.workers), "worker", "workers");
+    safe(&format!("{link} · {workers} · up {}", exact(daemon.up_ms)))
+}
+
+fn one(global: &Global, description: &Description) -> Result<(), Failure> {
+    if global.json {
+        return object::say(object::description(description));
+    }
+    let row = &description.row;
+    let view = &row.view;
+    let mut head = format!(
+        "{}  {}, generation {}, since {} ({})",
+        row.name,
+        shown_state(view),
+        view.generation,
+        clock_time(view.age_ms),
+        about(view.age_ms)
+    );
+    match (view.state, view.retry_after_ms) {
+        (State::Open, Some(ms)) => head.push_str(&format!(", retry in {}", wait(ms))),
+        (State::Open, None) => head.push_str(", until released"),
+        _ => {}
+    }
+    let mut lines = vec![safe(&head)];
+    let why = why(row, &description.policy);
+    if !why.is_empty() {
+        lines.push(safe(&format!("why     {why}")));
+    }
+    lines.push(format!("policy  {}", policy_line(&description.policy)));
+    lines.append(&mut lanes(description));
+    say(&lines.join("\n"))
+}
+
+/// A policy in a line, absent parts left out.
+fn policy_line(policy: &PolicyPatch) -> String {
+    let mut parts = Vec::new();
+    if let Some(n) = policy.consecutive_failures {
+        parts.push(format!("trips at {}", count(u64::from(n), "failure", "failures in a row")));
+    }
+    if let (Some(first), Some(factor), Some(max)) =
+        (policy.cooldown_first_ms, policy.cooldown_factor, policy.cooldown_max_ms)
+    {
+        parts.push(format!("cooldown {} x{factor} to {}", written_duration(first), written_duration(max)));
+    }
+    if let (Some(permits), Some(successes)) = (policy.probe_permits, policy.probe_successes) {
+        let probes = count(u64::from(permits), "probe", "probes");
+        let recovers = count(u64::from(successes), "success recovers", "successes recover");
+        parts.push(format!("{probes} at a time, {recovers}"));
+    }
+    if let Some(ms) = policy.slow_after_ms {
+        parts.push(format!("slow after {}", written_duration(ms)));
+    }
+    parts.join("; ")
+}
+
+fn lanes(description: &Description) -> Vec<String> {
+    if description.lanes.is_empty() {
+        return vec!["no worker uses it".to_owned()];
+    }
+    let mut table = Table::new(&["WORKER", "FAILURES", "CALLS", "LAST FAILURE"]);
+    for lane in &description.lanes {
+        let calls = lane.successes_total.saturating_add(lane.failures_total);
+        let last = lane.last_failure.as_ref().map_or_else(|| "-".to_owned(), last_failure);
+        table.row([lane.label.clone(), lane.failures.to_string(), calls.to_string(), last]);
+    }
+    table.lines()
+}
+
+fn last_failure(failure: &LastFailure) -> String {
+    let detail = if failure.detail.is_empty() { String::new() } else { format!(": {}", failure.detail) };
+    format!("{}{detail}, {} ago", failure.kind, about(failure.ago_ms))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn closed() -> View {
+        View {
+            state: State::Closed,
+            forced: None,
+            mode: Mode::On,
+            generation: 1,
+            retry_after_ms: Some(0),
+            age_ms: 10_900_000,
+            by: String::new(),
+            why: String::new(),
+            host_only: false,
+        }
+    }
+
+    fn row(name: &str, failures: u64, view: View) -> BreakerRow {
+        BreakerRow {
+            name: name.to_owned(),
+            view,
+            failures,
+            failures_total: failures,
+            workers: 4,
+            permits_out: 1,
+            successes: 1,
+        }
+    }
+
+    #[test]
+    fn the_table_shows_each_state_as_people_look_for_it() {
+        let open = View {
+            state: State::Open,
+            retry_after_ms: Some(17_400),
+            age_ms: 12_000,
+            by: "chat-api[4211]@web-1".to_owned(),
+            why: "3 consecutive failures, last http-401".to_owned(),
+            ..closed()
+        };
+        let half_open = View { state: State::HalfOpen, age_ms: 1000, host_only: true, ..closed() };
+        let forced = View {
+            state: State::Open,
+            forced: Some(Override::ForcedOpen),
+            retry_after_ms: None,
+            age_ms: 60_000,
+            by: "anna@web-1".to_owned(),
+            why: "main\x1btenance".to_owned(),
+            ..closed()
+        };
+        let policy =
+            PolicyPatch { probe_permits: Some(1), probe_successes: Some(2), ..PolicyPatch::default() };
+        let mut table = Table::new(&["NAME", "STATE", "FOR", "RETRY IN", "FAILURES", "WHY"]);
+        for row in [
+            row("openai", 5, open),
+            row("payments/psp", 0, half_open),
+            row("postgres", 2, closed()),
+            row("stripe", 0, forced),
+            row("shadow", 0, View { mode: Mode::Shadow, ..closed() }),
+        ] {
+            table.row(cells(&row, &policy));
+        }
+        assert_eq!(
+            table.lines().join("\n"),
+            "\
+NAME          STATE        FOR    RETRY IN  FAILURES  WHY
+openai        open         12 s   18 s      5         3 consecutive failures, last http-401, by chat-api[4211]@web-1
+payments/psp  half-open    1 s    -         0         probing: 1 of 1 permits out, 1 of 2 successes; this host only
+postgres      closed       3 h    -         2
+stripe        forced-open  1 min  -         0         main\\u{1b}tenance, by anna@web-1
+shadow        closed       3 h    -         0         mode shadow"
+        );
+    }
+
+    #[test]
+    fn the_foot_says_how_the_daemon_stands() {
+        let mut daemon = Daemon {
+            request: 0,
+            pid: 1,
+            host: "web-1".to_owned(),
+            release: "0.1.0".to_owned(),
+            up_ms: 10_920_000,
+            link: Link::Joined,
+            redis: "redis://10.0.0.5:6379".to_owned(),
+            fleet: "prod".to_owned(),
+            link_ms: 72_000,
+            workers: 4,
+            breakers: 3,
+            stale_reports: 0,
+        };
+        assert_eq!(foot(&daemon), "joined redis://10.0.0.5:6379 as \"prod\" · 4 workers · up 3 h 2 min");
+        daemon.link = Link::Detached;
+        assert_eq!(
+            foot(&daemon),
+            "detached from redis://10.0.0.5:6379 as \"prod\" for 1 min 12 s · 4 workers · up 3 h 2 min"
+        );
+        (daemon.link, daemon.workers) = (Link::Standalone, 1);
+        assert_eq!(foot(&daemon), "standalone · 1 worker · up 3 h 2 min");
+    }
+
+    #[test]
+    fn a_policy_reads_as_a_sentence() {
+        let policy = PolicyPatch {
+            consecutive_failures: Some(5),
+            cooldown_first_ms: Some(15_000),
+            cooldown_factor: Some(2.0),
+            cooldown_max_ms: Some(120_000),
+            probe_permits: Some(1),
+            probe_successes: Some(1),
+            ..PolicyPatch::default()
+        };
+        assert_eq!(
+            policy_line(&policy),
+            "trips at 5 failures in a row; cooldown 15s x2 to 2m; 1 probe at a time, 1 success recovers"
+        );
+    }
+}

@@ -1,0 +1,24 @@
+//! The words and the bytes that a worker, an operator and a daemon share.
+//!
+//! Nothing here decides anything: no policy, no sockets, no runtime. [`message`] lists every message, `WIRE.md` beside
+//! this crate gives their bytes for other languages, [`limits`] holds every bound.
+#![forbid(unsafe_code)]
+
+pub mod clock;
+pub mod codec;
+pub mod error;
+pub mod frame;
+pub mod limits;
+pub mod message;
+pub mod name;
+pub mod outcome;
+pub mod state;
+pub mod verdict;
+
+pub use clock::Mono;
+pub use error::{Code, WireError};
+pub use message::{Kind, ToClient, ToDaemon};
+pub use name::{BadName, Name};
+pub use outcome::{Counts, Failure, Outcome};
+pub use state::{Fallback, Link, Mode, Override, State};
+pub use verdict::{RejectReason, Verdict};

@@ -1,0 +1,136 @@
+//! A breaker's state and what lies over it.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// What a breaker is. Nothing else is a state: a force is an [`Override`] over it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum State {
+    /// Calls are admitted.
+    #[default]
+    Closed,
+    /// Calls are rejected until the cooldown ends.
+    Open,
+    /// A few probes are out; everything else is rejected.
+    HalfOpen,
+}
+
+impl State {
+    /// The word that every log line, metric, table and API uses.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::Open => "open",
+            Self::HalfOpen => "half-open",
+        }
+    }
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.word())
+    }
+}
+
+/// An operator's word that lies over the state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Override {
+    /// Every call is rejected.
+    ForcedOpen,
+    /// Every call is admitted.
+    ForcedClosed,
+}
+
+impl Override {
+    /// The state that a force shows.
+    #[must_use]
+    pub fn state(self) -> State {
+        match self {
+            Self::ForcedOpen => State::Open,
+            Self::ForcedClosed => State::Closed,
+        }
+    }
+
+    /// The word that every log line, metric, table and API uses.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::ForcedOpen => "forced-open",
+            Self::ForcedClosed => "forced-closed",
+        }
+    }
+}
+
+impl fmt::Display for Override {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.word())
+    }
+}
+
+/// Whether a breaker acts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Mode {
+    /// Judges and rejects.
+    #[default]
+    On,
+    /// Judges in its own books and rejects nobody, save by an operator's force.
+    Shadow,
+    /// Admits everything and counts nothing.
+    Off,
+}
+
+impl Mode {
+    /// The word that every log line, metric, table and API uses.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::On => "on",
+            Self::Shadow => "shadow",
+            Self::Off => "off",
+        }
+    }
+}
+
+/// How the daemon stands to its fleet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Link {
+    /// No Redis is configured: the host stands alone by choice.
+    #[default]
+    Standalone,
+    /// Redis answers and the table agrees with it.
+    Joined,
+    /// Redis is configured and does not answer.
+    Detached,
+}
+
+impl Link {
+    /// The word that every log line, metric, table and API uses.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Standalone => "standalone",
+            Self::Joined => "joined",
+            Self::Detached => "detached",
+        }
+    }
+}
+
+impl fmt::Display for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.word())
+    }
+}
+
+/// What a client does without a daemon.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Fallback {
+    /// The process runs the same breaker on its own calls.
+    #[default]
+    Local,
+    /// Everything is admitted.
+    Admit,
+    /// Everything is rejected.
+    Reject,
+}

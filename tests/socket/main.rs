@@ -1,0 +1,10 @@
+//! One real daemon and raw clients: what the socket promises, message by message.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod breaker;
+mod bytes;
+mod half_open;
+mod operate;
+mod pages;
+mod quota;
+mod watch;
