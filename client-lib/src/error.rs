@@ -6,8 +6,11 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use breakerd_proto::{Code, Kind, WireError};
+use breakerd_core::BadSettings;
+use breakerd_proto::{BadName, Code, Kind, Name, WireError};
 use rustix::io::Errno;
+
+use crate::permit::Rejected;
 
 /// Why there is no conversation with a daemon.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -134,6 +137,35 @@ pub enum ResetError {
     },
 }
 
+/// Why a guarded call has no result.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CallError<E> {
+    /// It was not made.
+    Rejected(Rejected),
+    /// It was made and failed; your own error, untouched.
+    Failed(E),
+}
+
+/// Why a breaker cannot be had: always the caller's fault.
+#[derive(Clone, Debug, PartialEq)]
+pub enum BadBreaker {
+    /// The name breaks the rule; the text is given with the process's prefix.
+    Name(String, BadName),
+    /// The policy in code is out of its bounds.
+    Policy(Name, BadSettings),
+}
+
+/// Why none of several breakers gave a result.
+#[derive(Clone, Debug, PartialEq)]
+pub enum FirstError<E> {
+    /// A name breaks the rule.
+    Bad(BadBreaker),
+    /// None admits, in the order of the names.
+    Rejected(Vec<Rejected>),
+    /// The first that admitted failed; your own error, untouched.
+    Failed(Name, E),
+}
+
 impl fmt::Display for ConnectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -227,6 +259,59 @@ impl fmt::Display for ResetError {
     }
 }
 
+impl fmt::Display for BadBreaker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name(text, bad) => write!(f, "{text:?} cannot name a breaker: {bad}"),
+            Self::Policy(name, bad) => write!(f, "the policy of breaker {name} cannot be used: {bad}"),
+        }
+    }
+}
+
+impl<E: fmt::Display> fmt::Display for CallError<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Rejected(no) => no.fmt(f),
+            Self::Failed(error) => error.fmt(f),
+        }
+    }
+}
+
+impl<E: fmt::Display> fmt::Display for FirstError<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bad(bad) => bad.fmt(f),
+            Self::Rejected(all) if all.is_empty() => f.write_str("no breaker was named"),
+            Self::Rejected(all) => {
+                f.write_str("no breaker admits the call")?;
+                all.iter().try_for_each(|no| write!(f, "; {no}"))
+            }
+            Self::Failed(name, error) => write!(f, "{name}: {error}"),
+        }
+    }
+}
+
+impl<E> FirstError<E> {
+    /// When the first of those that reject may admit; none if another thing went wrong or all are forced without end.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Rejected(all) => all.iter().filter_map(|no| no.retry_after).min(),
+            Self::Bad(_) | Self::Failed(..) => None,
+        }
+    }
+}
+
+impl std::error::Error for BadBreaker {}
+impl<E: std::error::Error + 'static> std::error::Error for CallError<E> {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Rejected(no) => Some(no),
+            Self::Failed(error) => Some(error),
+        }
+    }
+}
+impl<E: std::error::Error> std::error::Error for FirstError<E> {}
 impl std::error::Error for ConnectError {}
 impl std::error::Error for OperatorError {}
 impl std::error::Error for ResetError {}

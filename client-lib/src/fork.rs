@@ -8,8 +8,8 @@
 //! that run no handlers; where there is no such page, a `pthread_atfork(3)` handler wipes a static word. The handler
 //! closes the registered descriptors too, so that a child never keeps its parent's connection open.
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::mem::ManuallyDrop;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::ptr;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};

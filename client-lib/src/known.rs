@@ -31,6 +31,8 @@ pub(crate) struct Seen {
     pub(crate) since: Mono,
     /// When to ask again; none under a force without end.
     pub(crate) until: Option<Mono>,
+    /// Whether `by` and `why` were told for this generation.
+    pub(crate) told: bool,
     pub(crate) by: Arc<str>,
     pub(crate) why: Arc<str>,
     /// This worker's failures when they were last told.
@@ -81,9 +83,9 @@ impl Known {
         }
     }
 
-    /// A daemon has judged a call. True if the breaker has changed, so that nobody has yet told why.
-    pub(crate) fn handle_verdict(&self, now: Mono, instance: u64, verdict: &Verdict) -> bool {
-        let Some(old) = self.seen() else { return false };
+    /// A daemon has judged a call. Gives what is known now; of a breaker that has changed nobody has yet told why.
+    pub(crate) fn handle_verdict(&self, now: Mono, instance: u64, verdict: &Verdict) -> Option<Arc<Seen>> {
+        let old = self.seen()?;
         let (state, until, forced) = match verdict {
             Verdict::Admit { .. } => (State::Closed, Some(now), old.forced.filter(|f| *f == Override::ForcedClosed)),
             Verdict::Probe { .. } => (State::HalfOpen, Some(now.after(PROBING_RETRY_AFTER_MIN)), None),
@@ -95,11 +97,12 @@ impl Known {
         };
         let generation = verdict.generation();
         if (old.instance, old.generation, old.state) == (instance, generation, state) {
-            return false;
+            return Some(old);
         }
         let fresh = Seen { instance, generation, state, forced, since: now, until, ..(*old).clone() };
-        self.seen.store(Some(Arc::new(Seen { by: Arc::from(""), why: Arc::from(""), ..fresh })));
-        true
+        let fresh = Arc::new(Seen { told: false, by: Arc::from(""), why: Arc::from(""), ..fresh });
+        self.seen.store(Some(Arc::clone(&fresh)));
+        Some(fresh)
     }
 }
 
@@ -112,6 +115,7 @@ impl Seen {
             forced: view.forced,
             since: now.before(Duration::from_millis(view.age_ms)),
             until: view.retry_after_ms.map(|ms| now.after_ms(ms)),
+            told: true,
             by: Arc::from(view.by.as_str()),
             why: Arc::from(view.why.as_str()),
             failures,

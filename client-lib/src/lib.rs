@@ -1,20 +1,40 @@
 //! The client of breakerd: a worker asks before each call and tells how it went.
 //!
-//! Sans-IO in the middle (`session`), a socket below it (`link`), callers above it (`blocking`). A guarded call never fails
-//! by our own trouble: without a daemon the process judges by itself (`fallback`). No thread is ever started.
+//! Sans-IO in the middle (`session`), a socket below it (`link`), callers above it: [`Client`] for code that blocks,
+//! [`wire`] for a loop of the caller's own. A guarded call never fails by our own trouble: while a daemon is slow, what it
+//! last told stands; without one the process judges by itself (`fallback`). No thread is ever started, and a forked child
+//! has its own connection, locks and permits.
 
+mod attachment;
+pub mod blocking;
 mod channel;
 mod connect;
+mod dialogue;
 pub mod error;
+#[cfg(test)]
+mod fake;
+mod fallback;
 mod fork;
+pub mod health;
 mod identity;
+mod judge;
+mod known;
 mod link;
 pub mod operator;
+pub mod options;
+mod patience;
+pub mod permit;
+mod session;
+pub mod wire;
 
-pub use breakerd_proto::message::{Action, PolicyPatch};
-pub use breakerd_proto::{BadName, Failure, Fallback, Mode, Name, Outcome, RejectReason, State};
+pub use breakerd_proto::message::{Action, LastFailure, PolicyPatch};
+pub use breakerd_proto::{BadName, Failure, Fallback, Mode, Name, Outcome, Override, RejectReason, State};
 
-pub use crate::connect::{DEFAULT_SOCKET, socket_path};
-pub use crate::error::{ConnectError, OperatorError, ResetError};
+pub use crate::blocking::{Breaker, Client, Observation, Source};
+pub use crate::connect::DEFAULT_SOCKET;
+pub use crate::error::{BadBreaker, CallError, ConnectError, FirstError, OperatorError, ResetError};
+pub use crate::health::Health;
 pub use crate::identity::find_service;
 pub use crate::operator::{Changes, Operator, WatchEvent};
+pub use crate::options::{BadVariable, Options, socket_path};
+pub use crate::permit::{Permit, Rejected};

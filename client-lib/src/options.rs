@@ -61,7 +61,8 @@ impl Options {
         let fallback = match text("BREAKERD_FALLBACK") {
             None => None,
             Some(value) => Some(
-                parse_fallback(&value).ok_or_else(|| bad("BREAKERD_FALLBACK", value, "`local`, `admit` or `reject`"))?,
+                parse_fallback(&value)
+                    .ok_or_else(|| bad("BREAKERD_FALLBACK", value, "`local`, `admit` or `reject`"))?,
             ),
         };
         let mode = match text("BREAKERD_MODE") {

@@ -140,6 +140,11 @@ impl Session {
         }
     }
 
+    /// What this request was granted is not wanted after all.
+    pub(crate) fn give_back(&mut self, request: u32) {
+        self.channel.queue(&Forget { request }.into());
+    }
+
     /// What the daemon has told next, from the bytes that the channel was fed.
     ///
     /// # Errors

@@ -12,6 +12,7 @@ pub mod limits;
 pub mod message;
 pub mod name;
 pub mod outcome;
+mod part;
 pub mod state;
 pub mod verdict;
 

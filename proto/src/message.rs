@@ -10,8 +10,10 @@ use crate::clock::Mono;
 use crate::error::Code;
 use crate::limits::{BODY_BYTES_MAX, SMALL_BODY_BYTES_MAX};
 use crate::outcome::{Counts, Outcome};
-use crate::state::{Fallback, Link, Mode, Override, State};
+use crate::state::{Link, State};
 use crate::verdict::Verdict;
+
+pub use crate::part::{Action, BreakerRow, LaneRow, LastFailure, PolicyPatch, View, WorkerRow};
 
 macro_rules! table {
     ($(
@@ -366,7 +368,7 @@ bodies! {
         from: State,
         /// What it is.
         view: View,
-        /// What happened: `trip`, `reopen`, `recover`, `reset`, `force`, `release`, `probe`, `fleet`, `idle`.
+        /// What happened: `trip`, `reopen`, `recover`, `reset`, `force`, `release`, `probe`, `fleet`, `extend`, `idle`.
         what: String,
         /// When, by the daemon's clock.
         at: Mono,
@@ -428,125 +430,4 @@ bodies! {
         /// For people.
         sentence: String,
     }
-    /// What a breaker is, to whoever may see it.
-    View {
-        /// What is shown: an override's state, else the fleet's or the host's.
-        state: State,
-        /// An operator's word over the state.
-        forced: Option<Override>,
-        /// Whether it acts.
-        mode: Mode,
-        /// The daemon's count of its changes.
-        generation: u64,
-        /// When it will let a probe through, in milliseconds from now; zero when it would now or is closed.
-        retry_after_ms: Option<u64>,
-        /// Since when it is so, in milliseconds before now.
-        age_ms: u64,
-        /// Who made it so: `chat-api[4211]@web-1`.
-        by: String,
-        /// Why: `3 consecutive failures, last http-401`.
-        why: String,
-        /// True when only this host holds it so.
-        host_only: bool,
-    }
-    /// One breaker in a page.
-    BreakerRow {
-        /// The name.
-        name: String,
-        /// What it is.
-        view: View,
-        /// The host's run of failures, or the largest of a worker, whichever is more.
-        failures: u64,
-        /// Failures since the daemon started.
-        failures_total: u64,
-        /// Workers that have registered it.
-        workers: u32,
-        /// Probes out.
-        permits_out: u32,
-        /// Probes that succeeded in this half-open.
-        successes: u32,
-    }
-    /// One worker's lane in a description.
-    LaneRow {
-        /// The worker's number.
-        worker: u64,
-        /// `service[pid]`.
-        label: String,
-        /// This lane's failures, as in [`Observed`].
-        failures: u64,
-        /// Successes since it registered.
-        successes_total: u64,
-        /// Failures since it registered.
-        failures_total: u64,
-        /// The last failure.
-        last_failure: Option<LastFailure>,
-    }
-    /// One worker in a page.
-    WorkerRow {
-        /// The worker's number.
-        worker: u64,
-        /// `service[pid]`.
-        label: String,
-        /// Its user id.
-        uid: u32,
-        /// Since when it is connected, in milliseconds.
-        age_ms: u64,
-        /// Its connections.
-        connections: u32,
-        /// Breakers that it has registered.
-        breakers: u32,
-        /// Probes that it holds.
-        permits_out: u32,
-    }
-    /// The last failure of a lane.
-    LastFailure {
-        /// Its kind.
-        kind: String,
-        /// Its detail.
-        detail: String,
-        /// How long ago, in milliseconds.
-        ago_ms: u64,
-    }
-    /// A policy or a part of one: what is absent is decided elsewhere.
-    #[derive(Default)]
-    PolicyPatch {
-        /// Failures in a row that trip.
-        consecutive_failures: Option<u32>,
-        /// The first cooldown, in milliseconds.
-        cooldown_first_ms: Option<u64>,
-        /// By what each further cooldown grows.
-        cooldown_factor: Option<f64>,
-        /// The longest cooldown, in milliseconds.
-        cooldown_max_ms: Option<u64>,
-        /// The part of a cooldown that chance may add or take, 0 to 0.5.
-        cooldown_jitter: Option<f64>,
-        /// Probes out at a time.
-        probe_permits: Option<u32>,
-        /// Successful probes that recover.
-        probe_successes: Option<u32>,
-        /// How long a worker may keep a probe, in milliseconds.
-        probe_max_ms: Option<u64>,
-        /// What slower calls are called slow, in milliseconds.
-        slow_after_ms: Option<u64>,
-        /// Whether it acts.
-        mode: Option<Mode>,
-        /// What a client does without a daemon.
-        fallback: Option<Fallback>,
-    }
-}
-
-/// What an operator can do to a breaker.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Action {
-    /// Change to closed, everywhere; evidence is cleared.
-    Reset,
-    /// Lay an override over the state.
-    Force {
-        /// Which.
-        to: Override,
-        /// For how long, in milliseconds; none until released.
-        for_ms: Option<u64>,
-    },
-    /// Take the override away.
-    Release,
 }

@@ -1,6 +1,6 @@
 //! `WIRE.md` says what the code does: every kind with its number and bound, every field in its order, every variant.
 //! A hash of the types' source says when somebody must read the page again.
-#![allow(clippy::unwrap_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -8,8 +8,9 @@ use std::fmt::Write as _;
 use breakerd_proto::Kind;
 
 const PAGE: &str = include_str!("../WIRE.md");
-const SOURCES: [(&str, &str); 6] = [
+const SOURCES: [(&str, &str); 7] = [
     ("message.rs", include_str!("../src/message.rs")),
+    ("part.rs", include_str!("../src/part.rs")),
     ("state.rs", include_str!("../src/state.rs")),
     ("verdict.rs", include_str!("../src/verdict.rs")),
     ("outcome.rs", include_str!("../src/outcome.rs")),

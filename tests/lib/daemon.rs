@@ -81,12 +81,19 @@ impl Setup {
 pub fn binary() -> PathBuf {
     #[allow(clippy::disallowed_methods, reason = "a test binary is an edge")]
     let told = std::env::var_os("BREAKERD_BIN").map(PathBuf::from);
-    let beside = || {
-        let profile = if cfg!(debug_assertions) { "debug" } else { "release" };
-        workspace().join("target").join(profile).join("breakerd")
-    };
-    let binary = told.unwrap_or_else(beside);
+    let profile = if cfg!(debug_assertions) { "debug" } else { "release" };
+    let binary = told.unwrap_or_else(|| workspace().join("target").join(profile).join("breakerd"));
     assert!(binary.is_file(), "{} is missing; build it first: cargo build -p breakerd", binary.display());
+    binary
+}
+
+/// The optimised binary, for figures.
+///
+/// # Panics
+/// If there is none.
+pub fn shipped() -> PathBuf {
+    let binary = workspace().join("target/release/breakerd");
+    assert!(binary.is_file(), "{} is missing; build it first: cargo build --release", binary.display());
     binary
 }
 
@@ -99,6 +106,7 @@ pub fn workspace() -> PathBuf {
 #[derive(Debug)]
 pub struct Daemon {
     dir: TempDir,
+    binary: PathBuf,
     child: Option<Child>,
 }
 
@@ -115,6 +123,13 @@ impl Daemon {
         daemon
     }
 
+    /// The same with the binary that ships, optimised.
+    pub fn released() -> Self {
+        let mut daemon = Self { binary: shipped(), ..Self::idle(&Setup::default()) };
+        daemon.run();
+        daemon
+    }
+
     /// A directory with a configuration and no process yet.
     pub fn idle(setup: &Setup) -> Self {
         let dir = tempfile::Builder::new().prefix("breakerd-test-").tempdir().unwrap();
@@ -122,7 +137,7 @@ impl Daemon {
             fs::create_dir(dir.path().join(part)).unwrap();
         }
         fs::write(dir.path().join("breakerd.toml"), setup.toml(dir.path())).unwrap();
-        Self { dir, child: None }
+        Self { dir, binary: binary(), child: None }
     }
 
     /// Starts the process and waits until it accepts connections.
@@ -142,7 +157,7 @@ impl Daemon {
     }
 
     fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(binary());
+        let mut command = Command::new(&self.binary);
         command.args(args).arg("--config").arg(self.config()).current_dir(self.dir.path());
         command.env_remove("BREAKERD_SOCKET").env_remove("BREAKERD_CONTROL").env("RUST_BACKTRACE", "0");
         command
@@ -155,7 +170,7 @@ impl Daemon {
 
     /// Runs a subcommand against this daemon, to its end.
     pub fn cli(&self, args: &[&str]) -> Output {
-        let mut command = Command::new(binary());
+        let mut command = Command::new(&self.binary);
         command.args(args).env("BREAKERD_SOCKET", self.socket()).env("BREAKERD_CONTROL", self.control());
         command.stdin(Stdio::null()).output().unwrap()
     }

@@ -1,1 +1,6 @@
-//! x
+//! Real daemons that agree through a real Redis, and what they do when it goes.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod agree;
+mod away;
+mod world;

@@ -69,10 +69,9 @@ impl Core {
         let breaker = self.breaker(name)?;
         let label = |worker: &WorkerId| self.workers.get(worker).map_or("?", |worker| worker.label.as_str());
         let mut rest = breaker.lanes.keys().filter(|worker| worker.0 > after);
-        // One row of the page's bound is the breaker's own, one its policy's.
         let lanes: Vec<LaneRow> = rest
             .by_ref()
-            .take(limits::PAGE_ROWS_MAX - 2)
+            .take(limits::PAGE_ROWS_MAX)
             .filter_map(|worker| breaker.lane_row(*worker, label(worker), now))
             .collect();
         let more = rest.next().is_some();

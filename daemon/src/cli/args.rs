@@ -96,9 +96,9 @@ pub(super) struct DemoArgs {
     /// Let the hosts meet in this Redis
     #[arg(long, value_name = "URL")]
     pub(super) redis: Option<String>,
-    /// How many hosts to show; 2 needs --redis
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=2))]
-    pub(super) hosts: u8,
+    /// How many hosts to show, 1 or 2
+    #[arg(long, requires = "redis", value_parser = clap::value_parser!(u8).range(1..=2))]
+    pub(super) hosts: Option<u8>,
 }
 
 #[derive(Args, Debug)]
@@ -253,7 +253,8 @@ mod tests {
             "ask",
             "ask a|b",
             "run",
-            "demo --hosts 3",
+            "demo --hosts 2",
+            "demo --redis redis://127.0.0.1 --hosts 3",
         ] {
             assert_eq!(code(wrong), 2, "{wrong}");
         }

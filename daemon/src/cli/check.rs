@@ -56,10 +56,14 @@ fn policy_object(lines: &[Explained]) -> Value {
 fn table(lines: &[Explained]) -> Vec<String> {
     let mut table = Table::new(&["KEY", "VALUE", "FROM"]);
     for line in lines {
-        let code = if line.code_may_change { ", unless a worker's code says otherwise" } else { "" };
-        table.row([line.key.to_owned(), line.value.clone(), format!("{}{code}", line.from)]);
+        let mark = if line.code_may_change { " *" } else { "" };
+        table.row([line.key.to_owned(), line.value.clone(), format!("{}{mark}", line.from)]);
     }
-    table.lines()
+    let mut shown = table.lines();
+    if lines.iter().any(|line| line.code_may_change) {
+        shown.push("* a policy in a worker's code stands above this".to_owned());
+    }
+    shown
 }
 
 #[cfg(test)]
@@ -82,8 +86,9 @@ mod tests {
             table(&lines),
             [
                 "KEY                        VALUE  FROM",
-                "mode                       on     built-in, unless a worker's code says otherwise",
+                "mode                       on     built-in *",
                 "trip.consecutive_failures  3      b.toml:4 [breaker.\"pay/*\"]",
+                "* a policy in a worker's code stands above this",
             ]
         );
     }

@@ -142,6 +142,12 @@ impl From<OperatorError> for Failure {
     }
 }
 
+impl From<super::demo::Stuck> for Failure {
+    fn from(stuck: super::demo::Stuck) -> Self {
+        Self::Demo(stuck)
+    }
+}
+
 impl From<Faults> for Failure {
     fn from(faults: Faults) -> Self {
         Self::Config(faults)

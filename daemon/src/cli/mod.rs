@@ -43,7 +43,7 @@ pub(crate) fn main() -> ExitCode {
     let done = match arguments.command.unwrap_or_default() {
         Command::Serve(serve) => serve::serve(global, &serve),
         Command::Run(run) => run::run(global, &run),
-        Command::Demo(demo) => demo::demo(global, &demo),
+        Command::Demo(demo) => demo::demo(&demo),
         Command::Check(check) => check::check(global, &check),
         Command::Status(status) => status::status(global, status.name.as_ref()),
         Command::Watch => watch::watch(global),

@@ -26,7 +26,7 @@ pub(super) fn status(global: &Global, name: Option<&Name>) -> Result<ExitCode, F
 
 fn all(global: &Global, operator: &mut Operator) -> Result<(), Failure> {
     let rows = operator.list()?;
-    let daemon = operator.about()?;
+    let daemon = about_others(operator)?;
     if global.json {
         let breakers: Vec<Value> = rows.iter().map(object::breaker).collect();
         return object::say(json!({ "daemon": object::daemon(&daemon), "breakers": breakers }));
@@ -34,6 +34,12 @@ fn all(global: &Global, operator: &mut Operator) -> Result<(), Failure> {
     let mut lines = breakers(operator, &rows)?;
     lines.push(foot(&daemon));
     say(&lines.join("\n"))
+}
+
+/// What the daemon says of itself, this command not counted as a worker.
+pub(super) fn about_others(operator: &mut Operator) -> Result<Daemon, Failure> {
+    let daemon = operator.about()?;
+    Ok(Daemon { workers: daemon.workers.saturating_sub(1), ..daemon })
 }
 
 /// The lines of the table; asks for the policy of what is half-open, to say how far it is.

@@ -1,7 +1,5 @@
 //! Columns that line up.
 
-use std::fmt::Write;
-
 use super::printer::safe;
 
 /// Rows of cells under a header. Every cell is made safe for the terminal as it comes in.
@@ -37,8 +35,7 @@ impl Table {
 fn line(row: &[String], widths: &[usize]) -> String {
     let mut line = String::new();
     for (cell, width) in row.iter().zip(widths) {
-        // Writing to a String cannot fail.
-        drop(write!(line, "{cell:width$}  "));
+        line.push_str(&format!("{cell:width$}  "));
     }
     line.truncate(line.trim_end().len());
     line

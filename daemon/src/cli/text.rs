@@ -42,6 +42,19 @@ pub(super) fn count(n: u64, one: &str, many: &str) -> String {
     format!("{n} {}", if n == 1 { one } else { many })
 }
 
+/// Nanoseconds as milliseconds with two places: `0.21 ms`.
+pub(super) fn fine(ns: u64) -> String {
+    format!("{}.{:02} ms", ns / 1_000_000, ns % 1_000_000 / 10_000)
+}
+
+/// A number with its thousands apart: `4,000`.
+pub(super) fn grouped(n: u64) -> String {
+    match (n / 1000, n % 1000) {
+        (0, rest) => rest.to_string(),
+        (more, rest) => format!("{},{rest:03}", grouped(more)),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -62,6 +75,8 @@ mod tests {
             assert_eq!((about(ms), exact(ms), wait(ms)), (short.into(), long.into(), left.into()), "{ms}");
         }
         assert_eq!(count(1, "worker", "workers"), "1 worker");
+        assert_eq!((fine(213_456), fine(12_000_000)), ("0.21 ms".to_owned(), "12.00 ms".to_owned()));
+        assert_eq!((grouped(12), grouped(4000), grouped(1_000_007)), ("12".into(), "4,000".into(), "1,000,007".into()));
         assert_eq!(count(0, "worker", "workers"), "0 workers");
     }
 }

@@ -9,15 +9,18 @@ use super::args::Global;
 use super::failure::Failure;
 use super::json as object;
 use super::printer::say;
-use super::status::foot;
+use super::status::{about_others, foot};
 use super::table::Table;
 use super::text::about;
 use crate::config::user_name;
 
 pub(super) fn workers(global: &Global) -> Result<ExitCode, Failure> {
     let mut operator = global.look()?;
-    let rows = operator.workers()?;
-    let daemon = operator.about()?;
+    // This command is a connection too, and none of those that it was asked about.
+    let own = operator.welcome().map(|welcome| welcome.worker);
+    let mut rows = operator.workers()?;
+    rows.retain(|row| Some(row.worker) != own);
+    let daemon = about_others(&mut operator)?;
     if global.json {
         let workers: Vec<Value> = rows.iter().map(object::worker).collect();
         object::say(json!({ "daemon": object::daemon(&daemon), "workers": workers }))?;

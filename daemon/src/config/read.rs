@@ -10,7 +10,7 @@ use toml::de::DeTable;
 
 use super::accounts::{self, Group};
 use super::breaker::{self, Layer};
-use super::fault::{Fault, Place, Problem};
+use super::fault::{Fault, Problem};
 use super::section::{At, Section, Source};
 use super::{Account, Config, Fleet, Level, Listen, Rights};
 

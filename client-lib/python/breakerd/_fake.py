@@ -1,0 +1,139 @@
+"""A fake in the daemon's place, for tests of programs that use guards: no daemon, no socket, no time."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Optional, Tuple
+
+from . import _backend
+from ._backend import Sight
+from ._classify import Outcome
+
+if TYPE_CHECKING:
+    from ._lane import Lane
+
+_RETRY_AFTER_S = 15.0
+_STATES = ("closed", "open", "half-open")
+
+
+class _FakePermit:
+    __slots__ = ("_fake", "_name", "_told", "generation", "is_probe")
+
+    def __init__(self, fake: Fake, name: str, generation: int, is_probe: bool) -> None:
+        self._fake = fake
+        self._name = name
+        self._told = False
+        self.generation = generation
+        self.is_probe = is_probe
+
+    def settle(self, word: str, kind: str, detail: str, retry_after: Optional[float]) -> None:
+        self._told = True
+        self._fake._tell(self, Outcome(word, kind, detail, retry_after))
+
+    def __del__(self) -> None:
+        if not self._told:
+            self.settle("abandoned", "", "", None)
+
+
+class Fake:
+    """Breakers that are in the state that the test says, and stay there: ``fake.set("openai", "open")``.
+
+    What guards report is kept in ``fake.outcomes("openai")``. ``half-open`` lets one probe through at a time.
+    """
+
+    def __init__(self, states: Dict[str, str]) -> None:
+        self._states: Dict[str, str] = {}
+        self._generations: Dict[str, int] = {}
+        self._outcomes: Dict[str, List[Outcome]] = {}
+        self._probes: Dict[str, int] = {}
+        self._denied: Dict[str, str] = {}
+        self._resets: List[Tuple[str, str]] = []
+        for name, state in states.items():
+            self.set(name, state)
+
+    def set(self, name: str, state: str) -> None:
+        """Puts a breaker into a state: ``closed``, ``open`` or ``half-open``."""
+        word = state.replace("_", "-")
+        if word not in _STATES:
+            raise ValueError(f"the state of {name} is {state!r}; it may be one of {', '.join(_STATES)}")
+        self._states[name] = word
+        self._generations[name] = self._generations.get(name, 0) + 1
+
+    def deny(self, name: str, sentence: str = "this account may not reset") -> None:
+        """Makes every reset of this breaker raise ``Denied``."""
+        self._denied[name] = sentence
+
+    def outcomes(self, name: str) -> List[Outcome]:
+        """What guards have reported of this breaker, in order."""
+        return list(self._outcomes.get(name, ()))
+
+    @property
+    def resets(self) -> List[Tuple[str, str]]:
+        """Name and reason of every reset, in order."""
+        return list(self._resets)
+
+    # -- the backend's side --
+
+    def admit(self, lane: Lane) -> Any:
+        """The answer to a call."""
+        name = lane.name
+        state = self._states.get(name, "closed")
+        generation = self._generations.get(name, 0)
+        if state == "open":
+            return (state, "open", _RETRY_AFTER_S, "")
+        if state == "half-open":
+            if self._probes.get(name, 0) > 0:
+                return (state, "probing", 1.0, "")
+            self._probes[name] = 1
+        return _FakePermit(self, name, generation, state == "half-open")
+
+    async def admit_async(self, lane: Lane) -> Any:
+        """The same, and it never waits."""
+        return self.admit(lane)
+
+    def observe(self, lane: Lane) -> Sight:
+        """What is seen: the run of failures among what was reported."""
+        failures, last = 0, None
+        for outcome in self._outcomes.get(lane.name, ()):
+            if outcome.word == "success":
+                failures = 0
+            elif outcome.word == "failure":
+                failures += 1
+                last = (outcome.kind, outcome.detail, 0.0)
+        state = self._states.get(lane.name, "closed")
+        return Sight(state, failures, last, _RETRY_AFTER_S if state == "open" else 0.0, "")
+
+    def reset(self, lane: Lane, because: str) -> None:
+        """Changes to closed, and forgets what was reported."""
+        if lane.name in self._denied:
+            from . import Denied  # it stands there, so that a pickle names a public place
+
+            raise Denied(self._denied[lane.name])
+        self._resets.append((lane.name, because))
+        self.set(lane.name, "closed")
+        self._outcomes.pop(lane.name, None)
+
+    async def reset_async(self, lane: Lane, because: str) -> None:
+        """The same, and it never waits."""
+        self.reset(lane, because)
+
+    def _tell(self, permit: _FakePermit, outcome: Outcome) -> None:
+        if permit.is_probe:
+            self._probes[permit._name] = 0
+        self._outcomes.setdefault(permit._name, []).append(outcome)
+
+
+@contextlib.contextmanager
+def fake(states: Optional[Dict[str, str]] = None, /, **more: str) -> Iterator[Fake]:
+    """Puts a fake in the daemon's place for the length of a block, for every thread and task of the process:
+    ``with breakerd.fake(openai="open") as fake:``.
+
+    Names that are no Python names go into a dict: ``fake({"chat/openai": "open"})``. Breakers that are not named are
+    closed. Blocks nest; the innermost answers.
+    """
+    one = Fake({**(states or {}), **more})
+    _backend.push(one)
+    try:
+        yield one
+    finally:
+        _backend.pop(one)

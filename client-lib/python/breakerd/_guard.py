@@ -1,0 +1,166 @@
+"""The guard: one object for a breaker, as a decorator, a block, or two steps."""
+
+from __future__ import annotations
+
+import datetime
+from types import TracebackType
+from typing import Any, Callable, NamedTuple, Optional, Type, TypeVar
+
+from . import _backend, _decorate
+from ._classify import Classify, Rules
+from ._lane import Lane, lane
+from ._permit import Permit
+from ._policy import Policy
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_NAME_BYTES_MAX = 128
+_NAME_ALPHABET = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._:/@+-")
+
+
+class LastFailure(NamedTuple):
+    """This worker's last failure."""
+
+    kind: str
+    """``http-503``, ``timeout``, a class name."""
+    detail: str
+    """A status and an error code, or nothing."""
+    at: datetime.datetime
+    """When, in UTC."""
+
+
+class Guard:
+    """Guards calls to one dependency. Made by :func:`breakerd.breaker`, at import time, before a fork, without a
+    daemon: it connects at the first call. One object for all threads and tasks."""
+
+    __slots__ = ("_lane", "_rules", "name")
+
+    name: str
+    """The breaker's name."""
+
+    def __init__(self, of: Lane, rules: Rules) -> None:
+        self.name = of.name
+        self._lane = of
+        self._rules = rules
+
+    # -- as a decorator --
+
+    def __call__(self, function: F) -> F:
+        """Guards a function: ``def``, ``async def``, a generator or an async generator, or a method. What it returns
+        is of the same kind and keeps the signature."""
+        return _decorate.guarded(self._lane, self._rules, function)
+
+    # -- as a block --
+
+    def __enter__(self) -> Permit:
+        """Raises ``Rejected`` before the block starts."""
+        return self._lane.enter(self._rules)
+
+    def __exit__(
+        self, kind: Optional[Type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
+    ) -> None:
+        self._lane.leave(error)
+
+    async def __aenter__(self) -> Permit:
+        """Raises ``Rejected`` before the block starts."""
+        return await self._lane.enter_async(self._rules)
+
+    async def __aexit__(
+        self, kind: Optional[Type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
+    ) -> None:
+        self._lane.leave(error)
+
+    # -- in two steps --
+
+    def admit(self) -> Permit:
+        """A permit to settle by hand, or ``Rejected``."""
+        return self._lane.admit(self._rules)
+
+    async def admit_async(self) -> Permit:
+        """The same, awaited on the running loop."""
+        return await self._lane.admit_async(self._rules)
+
+    # -- to look at --
+
+    @property
+    def state(self) -> str:
+        """``closed``, ``open`` or ``half-open``."""
+        return self._sight().state
+
+    @property
+    def failures(self) -> int:
+        """This worker's failures: while closed, the run that it is in; from a trip until the breaker closes again,
+        that run and every later failure of its calls in flight."""
+        return self._sight().failures
+
+    @property
+    def last_failure(self) -> Optional[LastFailure]:
+        """This worker's last failure, if it had one."""
+        last = self._sight().last_failure
+        if last is None:
+            return None
+        kind, detail, ago = last
+        at = datetime.datetime.now(datetime.timezone.utc) - datetime.timedelta(seconds=ago)
+        return LastFailure(kind, detail, at)
+
+    @property
+    def retry_after(self) -> Optional[float]:
+        """Seconds until a call is worth trying; 0 where it would be admitted, ``None`` under a force without end."""
+        return self._sight().retry_after
+
+    @property
+    def why(self) -> str:
+        """Why the breaker is as it is, and who made it so, for people."""
+        return self._sight().why
+
+    def reset(self, because: str) -> None:
+        """Changes the breaker to closed, everywhere. Raises ``breakerd.Denied`` where the account lacks the right and
+        ``breakerd.NoAnswer`` where the daemon does not answer; without a daemon it resets this process's own breaker.
+        """
+        _backend.current().reset(self._lane, because)
+
+    async def reset_async(self, because: str) -> None:
+        """The same, awaited on the running loop."""
+        await _backend.current().reset_async(self._lane, because)
+
+    def _sight(self) -> _backend.Sight:
+        return _backend.current().observe(self._lane)
+
+    def __repr__(self) -> str:
+        return f"<breakerd.Guard {self.name}>"
+
+
+def parse_name(name: str) -> str:
+    """Checks a name: 1 to 128 bytes of ``A-Za-z0-9._:/@+-``. Raises ``ValueError`` with the rule."""
+    rule = f"a name is 1 to {_NAME_BYTES_MAX} bytes of A-Z a-z 0-9 . _ : / @ + -"
+    if not isinstance(name, str):
+        raise TypeError(f"the breaker name is {name!r}; {rule}")
+    if not name:
+        raise ValueError(f"the breaker name is empty; {rule}")
+    for at, char in enumerate(name):
+        if char not in _NAME_ALPHABET:
+            raise ValueError(f"the breaker name has {char!r} at byte {len(name[:at].encode())}; {rule}")
+    if len(name) > _NAME_BYTES_MAX:
+        raise ValueError(f"the breaker name has {len(name)} bytes; {rule}")
+    return name
+
+
+def breaker(
+    name: str,
+    *,
+    policy: Optional[Policy] = None,
+    classify: Optional[Classify] = None,
+    auth_errors: str = "ignored",
+) -> Guard:
+    """The guard of a breaker.
+
+    :param name: 1 to 128 bytes of ``A-Za-z0-9._:/@+-``. One name, one fate: put into it what fails together, never
+        user input.
+    :param policy: stands below the daemon's configuration for this name and above its default.
+    :param classify: gets what a call returned or raised and answers a ``breakerd.Outcome``, or ``None`` to leave it to
+        the defaults.
+    :param auth_errors: ``"failure"`` where one key serves all; by default 401 and 403 are ignored, since one tenant's
+        bad key must not shut a provider for all.
+    """
+    found = lane(parse_name(name), policy)
+    return Guard(found, Rules(name, classify, auth_errors, found.once))

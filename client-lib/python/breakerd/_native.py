@@ -1,0 +1,134 @@
+"""The daemon's client as a backend: over the running loop's connection where there is one, else over the process's."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any, Dict, NamedTuple, Optional
+
+from . import _aio, _breakerd
+from ._backend import Sight
+from ._warn import logger
+
+if TYPE_CHECKING:
+    from ._lane import Lane
+
+
+class Health(NamedTuple):
+    """How this process stands to its daemon."""
+
+    sentence: str
+    """For people: ``daemon 0.1.0, joined "demo"``; ``no daemon at /run/breakerd/breakerd.sock, local``."""
+    daemon: Optional[str]
+    """The daemon's release; ``None`` without one."""
+    link: Optional[str]
+    """``standalone``, ``joined`` or ``detached``; ``None`` without a daemon."""
+    fleet: Optional[str]
+    """The fleet's name, empty when standalone; ``None`` without a daemon."""
+    socket: Optional[str]
+    """Where it listens, or was looked for."""
+
+    @property
+    def is_joined(self) -> bool:
+        """Whether a daemon judges and is joined to its fleet."""
+        return self.link == "joined"
+
+    def __str__(self) -> str:
+        return self.sentence
+
+
+class Native:
+    """Answers by the daemon, else by the process's fallback."""
+
+    def __init__(self) -> None:
+        self.client = _breakerd.Client()
+
+    def admit(self, lane: Lane) -> Any:
+        """May this worker call?"""
+        breaker, loop = self._breaker(lane), _aio.running()
+        if loop is None:
+            answer = breaker.admit()
+        else:
+            link = _aio.link(self.client, loop)
+            answer = link.now(link.connection.query(breaker))
+        self._tell()
+        return answer
+
+    async def admit_async(self, lane: Lane) -> Any:
+        """The same, awaited on the running loop. Under another kind of loop than asyncio's it waits 5 ms at most."""
+        breaker, loop = self._breaker(lane), _aio.running()
+        if loop is None:
+            return self.admit(lane)
+        link = _aio.link(self.client, loop)
+        answer = await link.ask(link.connection.query(breaker))
+        self._tell()
+        return answer
+
+    def observe(self, lane: Lane) -> Sight:
+        """What does this worker see?"""
+        breaker, loop = self._breaker(lane), _aio.running()
+        if loop is None:
+            sight = breaker.observe()
+        else:
+            link = _aio.link(self.client, loop)
+            sight = link.now(link.connection.observe(breaker))
+        self._tell()
+        return Sight(*sight)
+
+    def reset(self, lane: Lane, because: str) -> None:
+        """Changes it to closed. Waits up to 250 ms, since the fleet may have to be asked."""
+        breaker, loop = self._breaker(lane), _aio.running()
+        if loop is None:
+            answer = breaker.reset(because)
+        else:
+            link = _aio.link(self.client, loop)
+            answer = link.now(link.connection.reset(breaker, because), _aio.ACT_WAIT_S)
+        self._tell()
+        _raise_refusal(*answer)
+
+    async def reset_async(self, lane: Lane, because: str) -> None:
+        """The same, awaited on the running loop."""
+        breaker, loop = self._breaker(lane), _aio.running()
+        if loop is None:
+            return self.reset(lane, because)
+        link = _aio.link(self.client, loop)
+        answer = await link.ask(link.connection.reset(breaker, because))
+        self._tell()
+        _raise_refusal(*answer)
+
+    def health(self) -> Health:
+        """How this process stands to its daemon, which is asked now."""
+        told: Dict[str, Any] = self.client.health()
+        self._tell()
+        return Health(told["sentence"], told.get("daemon"), told.get("link"), told.get("fleet"), told["socket"])
+
+    def _breaker(self, lane: Lane) -> _breakerd.Breaker:
+        if lane.native is None:
+            policy = None if lane.policy is None else lane.policy.to_patch()
+            lane.native = self.client.breaker(lane.name, policy)
+        return lane.native
+
+    def _tell(self) -> None:
+        if self.client.has_warnings:
+            for sentence in self.client.warnings():
+                logger.warning("%s", sentence)
+
+
+def _raise_refusal(word: str, sentence: str) -> None:
+    from . import Denied, NoAnswer, ResetRefused  # they stand there, so that a pickle names a public place
+
+    if word != "done":
+        raise {"denied": Denied, "no-answer": NoAnswer}.get(word, ResetRefused)(sentence)
+
+
+_backend: Optional[Native] = None
+_making = threading.Lock()
+
+
+def backend() -> Native:
+    """This process's client, made at its first use. It is safe to fork: a child makes connections of its own."""
+    global _backend
+    if _backend is None:
+        with _making:
+            if _backend is None:
+                _backend = Native()
+    return _backend

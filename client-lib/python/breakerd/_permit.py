@@ -1,0 +1,196 @@
+"""Permits, and who holds which.
+
+``with guard:`` is one object for all threads and tasks, so the exit must find the permit of its own entry. Permits are
+kept by owner: the thread, the running task and the greenlet. An exit that finds nothing of its own (a block entered in
+one thread and left in another, as FastAPI's synchronous dependencies are) takes the oldest ordinary permit, since those
+of one generation are alike; so entries and exits always come out even.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import sys
+import threading
+from typing import Any, Dict, Iterator, List, Optional, Tuple, Union
+
+from ._classify import IGNORED, Outcome, Rules, causes, failure
+from ._warn import Once
+
+Owner = Tuple[Any, ...]
+
+_MARK = "__breakerd_counted__"
+# Orders admissions and countings, so that an exception object that is raised again by a later call is counted again.
+_stamps = itertools.count(1)
+
+
+def owner() -> Owner:
+    """Who runs now."""
+    thread = threading.get_ident()
+    greenlets = sys.modules.get("greenlet")
+    greenlet = None if greenlets is None else greenlets.getcurrent()
+    if asyncio._get_running_loop() is None:
+        return (thread, None, greenlet)
+    return (thread, asyncio.current_task(), greenlet)
+
+
+class Permit:
+    """What an admitted call holds. It is settled once: the first word stands, a second is told of and changes nothing.
+    Dropped without a word it is abandoned, which gives a probe back."""
+
+    __slots__ = ("_blocks", "_lane", "_once", "_owner", "_raw", "_rules", "_settled", "_stamp", "name")
+
+    name: str
+    """The breaker's name."""
+
+    def __init__(self, name: str, raw: Any, rules: Rules, once: Once) -> None:
+        self.name = name
+        self._raw = raw
+        self._rules = rules
+        self._once = once
+        self._settled: Optional[Outcome] = None
+        self._stamp = next(_stamps)
+        self._owner: Optional[Owner] = None
+        self._blocks = 0
+
+    @property
+    def is_probe(self) -> bool:
+        """Whether this call is the one that decides if the breaker recovers."""
+        return bool(self._raw.is_probe)
+
+    @property
+    def generation(self) -> int:
+        """The breaker's generation at the moment of admission."""
+        return int(self._raw.generation)
+
+    def success(self) -> None:
+        """It worked."""
+        self._settle_by_hand(Outcome("success"))
+
+    def fail(self, kind: str = "failure", *, detail: str = "", retry_after: Union[float, str, None] = None) -> None:
+        """It failed by the provider's fault. ``kind`` is a short word (``http-503``, ``empty-answer``), ``detail`` a
+        status and an error code, ``retry_after`` the provider's wish in seconds or as its header says it."""
+        self._settle_by_hand(failure(kind, detail, retry_after))
+
+    def ignore(self) -> None:
+        """It says nothing of the provider: the caller's own fault."""
+        self._settle_by_hand(IGNORED)
+
+    def settle(self, outcome: Outcome) -> None:
+        """Settles by an outcome made elsewhere."""
+        self._settle_by_hand(outcome)
+
+    def observe(self, response: Any) -> Any:
+        """Judges a response by its status and returns it. One that is no success settles the permit at once; after a
+        success the block may still fail."""
+        outcome = self._rules.of_response(response)
+        if outcome.word != "success":
+            self._settle_by_hand(outcome)
+        return response
+
+    def _settle_by_hand(self, outcome: Outcome) -> None:
+        if self._settled is not None:
+            self._once.warn(
+                "settled twice", "%s: a permit was settled as %s and again as %s; the first stands",
+                self.name, self._settled.word, outcome.word,
+            )
+            return
+        self._settle(outcome)
+
+    def _settle(self, outcome: Outcome) -> None:
+        if self._settled is None:
+            self._settled = outcome
+            self._raw.settle(outcome.word, outcome.kind, outcome.detail, outcome.retry_after)
+
+    def _settle_exception(self, error: BaseException) -> Outcome:
+        """Settles by an exception, which is marked if it counts as a failure of this breaker."""
+        outcome = self._rules.of_exception(error)
+        if outcome.word == "failure":
+            if _counted_since(error, self.name, self._stamp):
+                outcome = IGNORED
+            else:
+                _mark(error, self.name)
+        self._settle(outcome)
+        return outcome
+
+    def __repr__(self) -> str:
+        word = "out" if self._settled is None else self._settled.word
+        return f"<breakerd.Permit {self.name} generation {self.generation}{' probe' if self.is_probe else ''}, {word}>"
+
+
+def _mark(error: BaseException, name: str) -> None:
+    counted: Dict[str, int] = {**getattr(error, _MARK, {}), name: next(_stamps)}
+    try:
+        setattr(error, _MARK, counted)
+    except (AttributeError, TypeError):
+        pass  # an exception class with slots can't be marked; the outer guard counts it again
+
+
+def _counted_since(error: BaseException, name: str, stamp: int) -> bool:
+    return any(getattr(one, _MARK, {}).get(name, 0) > stamp for one in causes(error))
+
+
+class Held:
+    """The permits of the blocks that are entered, of one breaker."""
+
+    __slots__ = ("_by_owner", "_lock")
+
+    def __init__(self) -> None:
+        self._by_owner: Dict[Owner, List[Permit]] = {}
+        # Reentrant, since a signal handler or a finaliser may enter a guard while its own thread is in here.
+        self._lock = threading.RLock()
+
+    def probe_of(self, who: Owner) -> Optional[Permit]:
+        """The unsettled probe that this owner holds: only its holder may enter again under it."""
+        for permit in self._by_owner.get(who, ()):
+            if permit._settled is None and permit.is_probe:
+                return permit
+        return None
+
+    def put(self, permit: Permit, who: Owner) -> None:
+        """A block is entered."""
+        with self._lock:
+            permit._owner = who
+            permit._blocks += 1
+            self._by_owner.setdefault(who, []).append(permit)
+
+    def take(self, permit: Optional[Permit] = None) -> Optional[Permit]:
+        """A block is left: the permit of its entry, the innermost first. ``None`` if nothing is held."""
+        with self._lock:
+            who = owner() if permit is None else permit._owner
+            stack = self._by_owner.get(who) if who is not None else None
+            if stack is None:
+                who, stack = self._oldest()
+                if stack is None:
+                    return None
+                found = stack.pop(0)
+            elif permit is None:
+                found = stack.pop()
+            else:
+                found = permit
+                if permit not in stack:
+                    return None
+                stack.remove(permit)
+            if not stack:
+                del self._by_owner[who]
+            found._blocks -= 1
+            return found
+
+    def _oldest(self) -> Tuple[Any, Optional[List[Permit]]]:
+        found: Tuple[Any, Optional[List[Permit]]] = (None, None)
+        best: Tuple[bool, int] = (True, sys.maxsize)
+        for who, stack in self._by_owner.items():
+            rank = (stack[0].is_probe, stack[0]._stamp)  # a probe only where nothing else is out
+            if rank < best:
+                best, found = rank, (who, stack)
+        return found
+
+    def __iter__(self) -> Iterator[Permit]:
+        return (permit for stack in list(self._by_owner.values()) for permit in stack)
+
+    def after_fork(self) -> None:
+        """In a child: only the blocks that its one thread stands in will be left here, and they settle nothing."""
+        self._lock = threading.RLock()
+        who = owner()
+        mine = self._by_owner.get(who)
+        self._by_owner = {} if mine is None else {who: mine}

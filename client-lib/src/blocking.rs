@@ -1,0 +1,427 @@
+//! The client for code that blocks: threads, workers, scripts.
+//!
+//! A call waits for its daemon at most 5 ms, the first of a process at most 250 ms, and never fails by our trouble.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use breakerd_core::check_patch;
+use breakerd_proto::clock::ms_up;
+use breakerd_proto::limits::{ASYNC_WAIT_MAX, SYNC_WAIT_MAX};
+use breakerd_proto::message::{Action, LastFailure, PolicyPatch, View};
+use breakerd_proto::{Code, Failure, Fallback, Mode, Mono, Name, Outcome, Override, State};
+
+use crate::attachment::Attachment;
+use crate::dialogue::{Place, Question, Reply, Standing};
+use crate::error::{BadBreaker, CallError, FirstError, OperatorError, ResetError};
+use crate::fallback::Alone;
+use crate::health::Health;
+use crate::judge::{Case, Rule};
+use crate::known::Known;
+use crate::operator::{Changes, Operator};
+use crate::options::{BadVariable, Options};
+use crate::permit::{Permit, Rejected};
+
+/// How long an operator's act by a worker, a reset, waits. It is no guarded call, and the fleet may have to be asked.
+const ACT_WAIT_MAX: Duration = ASYNC_WAIT_MAX;
+
+/// A worker's way to its daemon. Cheap to clone; clones share one connection a process.
+#[derive(Clone, Debug)]
+pub struct Client {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) options: Options,
+    known: ArcSwap<BTreeMap<Name, Arc<Known>>>,
+    process: ArcSwap<Process>,
+}
+
+/// What belongs to one process; a forked child makes its own.
+#[derive(Debug)]
+pub(crate) struct Process {
+    pub(crate) alone: Arc<Alone>,
+    pub(crate) main: Arc<Attachment>,
+}
+
+/// One breaker, by its name. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Breaker {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) known: Arc<Known>,
+}
+
+/// Who told what a breaker is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// The daemon, just now.
+    Daemon,
+    /// The daemon, some time ago: it does not answer at the moment.
+    LastSeen,
+    /// This process, which is alone.
+    Local,
+}
+
+/// What this worker sees of a breaker.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Observation {
+    /// What it is.
+    pub state: State,
+    /// An operator's word over the state.
+    pub forced: Option<Override>,
+    /// Whether it acts.
+    pub mode: Mode,
+    /// This worker's failures: while closed, the run that it is in; from a trip until the breaker closes again, that run
+    /// and every later failure of its calls in flight.
+    pub failures: u64,
+    /// This worker's last failure.
+    pub last_failure: Option<LastFailure>,
+    /// When a call may be admitted; none while closed and under a force without end.
+    pub retry_after: Option<Duration>,
+    /// Who made it so; empty if nobody did.
+    pub by: String,
+    /// Why it is so.
+    pub why: String,
+    /// Who tells it.
+    pub source: Source,
+}
+
+impl Client {
+    /// The client of this host's daemon, at `BREAKERD_SOCKET`, else at `/run/breakerd/breakerd.sock`. Fine if nobody
+    /// listens there yet.
+    ///
+    /// # Errors
+    /// [`BadVariable`] if a `BREAKERD_…` variable cannot be understood.
+    pub fn open() -> Result<Self, BadVariable> {
+        Ok(Options::from_env()?.open())
+    }
+
+    /// The client of the daemon that listens there.
+    ///
+    /// # Errors
+    /// As [`Client::open`].
+    pub fn at(path: impl AsRef<Path>) -> Result<Self, BadVariable> {
+        Ok(Options::from_env()?.socket(path.as_ref()).open())
+    }
+
+    pub(crate) fn new(options: Options) -> Self {
+        let process = ArcSwap::from_pointee(Process::new(&options));
+        Self { shared: Arc::new(Shared { options, known: ArcSwap::default(), process }) }
+    }
+
+    /// The breaker of this name, behind the process's prefix.
+    ///
+    /// # Errors
+    /// Only for a name that breaks the rule.
+    pub fn breaker(&self, name: &str) -> Result<Breaker, BadBreaker> {
+        self.declare(name, None)
+    }
+
+    /// The same with a policy in code, which stands below every section of the daemon's configuration that matches the
+    /// name, and above `[breaker.default]`. The first declaration in a process stands.
+    ///
+    /// # Errors
+    /// For a name that breaks the rule or a policy out of its bounds.
+    pub fn breaker_with(&self, name: &str, policy: PolicyPatch) -> Result<Breaker, BadBreaker> {
+        self.declare(name, Some(policy))
+    }
+
+    fn declare(&self, name: &str, policy: Option<PolicyPatch>) -> Result<Breaker, BadBreaker> {
+        let full = format!("{}{name}", self.shared.options.prefix);
+        let name = Name::parse(&full).map_err(|bad| BadBreaker::Name(full, bad))?;
+        if let Some(policy) = &policy {
+            check_patch(policy).map_err(|bad| BadBreaker::Policy(name.clone(), bad))?;
+        }
+        let known = self.shared.know(&name, policy.as_ref());
+        if let (Some(policy), Some(warn)) = (&policy, &self.shared.options.warn)
+            && known.declared.as_ref() != Some(policy)
+        {
+            warn(&format!("breaker {name} was declared before with another policy; the first declaration stands"));
+        }
+        Ok(Breaker { shared: Arc::clone(&self.shared), known })
+    }
+
+    /// Makes the call under the first of these breakers that admits it.
+    ///
+    /// # Errors
+    /// [`FirstError`]; the failure of the call itself tries no other breaker.
+    pub fn first_admitted<'n, T, E>(
+        &self,
+        names: impl IntoIterator<Item = &'n str>,
+        call: impl FnOnce(&Breaker) -> Result<T, E>,
+    ) -> Result<(Name, T), FirstError<E>> {
+        let mut rejected = Vec::new();
+        for name in names {
+            let breaker = self.breaker(name).map_err(FirstError::Bad)?;
+            match breaker.admit() {
+                Err(no) => rejected.push(no),
+                Ok(permit) => {
+                    let result = call(&breaker);
+                    permit.settle(classify(&result));
+                    let name = breaker.name().clone();
+                    return match result {
+                        Ok(value) => Ok((name, value)),
+                        Err(error) => Err(FirstError::Failed(name, error)),
+                    };
+                }
+            }
+        }
+        Err(FirstError::Rejected(rejected))
+    }
+
+    /// How the client stands to its daemon, which is asked now.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        self.shared.health()
+    }
+
+    /// Every change of every breaker, over a connection of its own. Blocks while there is none.
+    ///
+    /// # Errors
+    /// [`OperatorError`]: here, unlike in a guarded call, there is no fallback.
+    pub fn changes(&self) -> Result<Changes, OperatorError> {
+        Operator::connect(&self.shared.options.socket)?.watch()
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+}
+
+impl Shared {
+    /// What belongs to this process. A forked child leaves its parent's alone.
+    pub(crate) fn process(&self) -> Arc<Process> {
+        loop {
+            let current = self.process.load_full();
+            if current.main.is_ours() {
+                return current;
+            }
+            self.process.compare_and_swap(&current, Arc::new(Process::new(&self.options)));
+        }
+    }
+
+    pub(crate) fn rule(&self) -> Rule {
+        Rule { mode: self.options.mode, fallback: self.options.fallback }
+    }
+
+    fn know(&self, name: &Name, policy: Option<&PolicyPatch>) -> Arc<Known> {
+        loop {
+            let all = self.known.load_full();
+            if let Some(known) = all.get(name) {
+                return Arc::clone(known);
+            }
+            let mut more = BTreeMap::clone(&all);
+            more.insert(name.clone(), Arc::new(Known::new(name.clone(), policy.cloned())));
+            self.known.compare_and_swap(&all, Arc::new(more));
+        }
+    }
+
+    fn health(&self) -> Health {
+        if self.options.mode == Mode::Off {
+            return Health::Off;
+        }
+        let (process, now) = (self.process(), Mono::now());
+        // Any breaker does: the question is about the daemon.
+        let known = self.known.load().values().next().cloned();
+        let known = known.or_else(|| Name::parse("health").ok().map(|name| Arc::new(Known::new(name, None))));
+        if let Some(known) = known {
+            // Whatever it answers, the standing tells it.
+            drop(process.main.ask(&known, Question::About, now.after(SYNC_WAIT_MAX)));
+        }
+        let path = self.options.socket.clone();
+        let now = Mono::now();
+        match process.main.standing(now) {
+            Standing::Attached { welcome, fleet } => {
+                Health::Attached { release: welcome.release, link: fleet, fleet: welcome.fleet, path }
+            }
+            Standing::Silent(since) => Health::Silent { since: now.since(since), path },
+            Standing::Away(since, why) => {
+                let fallback = self.options.fallback.unwrap_or(Fallback::Local);
+                Health::Alone { since: now.since(since), path, why, fallback }
+            }
+        }
+    }
+}
+
+impl Process {
+    fn new(options: &Options) -> Self {
+        let alone = Arc::new(Alone::new());
+        let main = Arc::new(Attachment::new(Place::of(options), Arc::clone(&alone), Mono::now()));
+        Self { alone, main }
+    }
+}
+
+impl Place {
+    pub(crate) fn of(options: &Options) -> Self {
+        Self { path: options.socket.clone(), service: options.service.clone(), warn: options.warn.clone() }
+    }
+}
+
+impl Breaker {
+    /// Its name, with the process's prefix.
+    #[must_use]
+    pub fn name(&self) -> &Name {
+        &self.known.name
+    }
+
+    /// Makes the call if it may be made. `Ok` is a success, `Err` a failure whose kind is the error's type.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub fn call<T, E>(&self, call: impl FnOnce() -> Result<T, E>) -> Result<T, CallError<E>> {
+        self.call_classified(call, classify)
+    }
+
+    /// The same with your own judge of what the result is evidence of.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub fn call_classified<T, E>(
+        &self,
+        call: impl FnOnce() -> Result<T, E>,
+        classify: impl FnOnce(&Result<T, E>) -> Outcome,
+    ) -> Result<T, CallError<E>> {
+        let permit = self.admit().map_err(CallError::Rejected)?;
+        let result = call();
+        permit.settle(classify(&result));
+        result.map_err(CallError::Failed)
+    }
+
+    /// May I call?
+    ///
+    /// # Errors
+    /// [`Rejected`] tells when to try again.
+    pub fn admit(&self) -> Result<Permit, Rejected> {
+        let (process, asked) = (self.shared.process(), Mono::now());
+        let case = self.case(&process, asked);
+        if case.rule.mode == Mode::Off {
+            return Ok(case.unguarded());
+        }
+        let deadline = asked.after(SYNC_WAIT_MAX);
+        let reply = process.main.ask(&self.known, Question::Query(deadline), deadline);
+        case.decide(Mono::now(), reply)
+    }
+
+    /// What it is. As [`Breaker::observe`].
+    #[must_use]
+    pub fn state(&self) -> State {
+        self.observe().state
+    }
+
+    /// What this worker sees of it.
+    #[must_use]
+    pub fn observe(&self) -> Observation {
+        let (process, now) = (self.shared.process(), Mono::now());
+        let reply = match self.shared.options.mode {
+            Mode::Off => Reply::Absent,
+            Mode::On | Mode::Shadow => process.main.ask(&self.known, Question::Observe, now.after(SYNC_WAIT_MAX)),
+        };
+        self.observed(&process, reply)
+    }
+
+    pub(crate) fn observed(&self, process: &Process, reply: Reply) -> Observation {
+        let now = Mono::now();
+        match reply {
+            Reply::Observed(seen) => Observation::of(&seen.view, (seen.failures, seen.last_failure), Source::Daemon),
+            Reply::Silent if self.known.seen().is_some() => self.last_seen(now),
+            _ => match process.alone.observe(now, &self.known) {
+                Some(sight) => Observation::of(&sight.view, (sight.failures, sight.last_failure), Source::Local),
+                None => self.last_seen(now),
+            },
+        }
+    }
+
+    fn last_seen(&self, now: Mono) -> Observation {
+        match self.known.seen() {
+            Some(seen) => Observation::of(&seen.view(now), (seen.failures, None), Source::LastSeen),
+            None => Observation::of(&closed(), (0, None), Source::Local),
+        }
+    }
+
+    /// Changes the breaker to closed, for everyone: on this host, and in the fleet where the daemon is joined. Without a
+    /// daemon, for this process.
+    ///
+    /// # Errors
+    /// [`ResetError`]; `Denied` if this account lacks the right.
+    pub fn reset(&self, because: &str) -> Result<(), ResetError> {
+        let (process, now) = (self.shared.process(), Mono::now());
+        let question = Question::Command(Action::Reset, because);
+        let reply = process.main.ask(&self.known, question, now.after(ACT_WAIT_MAX));
+        self.reset_by(&process, because, reply)
+    }
+
+    pub(crate) fn reset_by(&self, process: &Process, because: &str, reply: Reply) -> Result<(), ResetError> {
+        match reply {
+            Reply::Refused(Code::Denied, sentence) => Err(ResetError::Denied { sentence }),
+            Reply::Refused(code, sentence) => Err(ResetError::Refused { code, sentence }),
+            Reply::Silent => Err(ResetError::NoAnswer { waited: ACT_WAIT_MAX }),
+            Reply::Absent => {
+                process.alone.reset(Mono::now(), &self.known, because);
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    pub(crate) fn case<'a>(&'a self, process: &'a Process, asked: Mono) -> Case<'a> {
+        Case { rule: self.shared.rule(), known: &self.known, attachment: &process.main, alone: &process.alone, asked }
+    }
+}
+
+impl Observation {
+    fn of(view: &View, (failures, last_failure): (u64, Option<LastFailure>), source: Source) -> Self {
+        let retry_after = if view.state == State::Closed { None } else { view.retry_after_ms };
+        Self {
+            state: view.state,
+            forced: view.forced,
+            mode: view.mode,
+            failures,
+            last_failure,
+            retry_after: retry_after.map(Duration::from_millis),
+            by: view.by.clone(),
+            why: view.why.clone(),
+            source,
+        }
+    }
+}
+
+/// What a breaker is that nobody has told anything of.
+fn closed() -> View {
+    View {
+        state: State::Closed,
+        forced: None,
+        mode: Mode::On,
+        generation: 0,
+        retry_after_ms: Some(ms_up(Duration::ZERO)),
+        age_ms: 0,
+        by: String::new(),
+        why: String::new(),
+        host_only: false,
+    }
+}
+
+/// `Ok` is a success, `Err` a failure whose kind is the error's type: its text may hold what no log should.
+pub(crate) fn classify<T, E>(result: &Result<T, E>) -> Outcome {
+    match result {
+        Ok(_) => Outcome::SUCCESS,
+        Err(_) => Outcome::Failure(Failure::new(&type_word(std::any::type_name::<E>()))),
+    }
+}
+
+/// `alloc::boxed::Box<dyn core::error::Error>` is `Box`, `reqwest::error::Error` is `reqwest::Error`.
+fn type_word(name: &str) -> String {
+    let plain = name.split('<').next().unwrap_or(name);
+    match plain.split("::").collect::<Vec<_>>()[..] {
+        [] | [_] => plain.to_owned(),
+        ["alloc" | "core" | "std", .., last] => last.to_owned(),
+        [first, .., last] => format!("{first}::{last}"),
+    }
+}
+
+#[cfg(test)]
+#[path = "blocking_tests.rs"]
+mod tests;

@@ -1,0 +1,447 @@
+//! A conversation with one daemon over one connection after another: made when needed, remade when lost.
+//!
+//! Every step is short and never blocks; `now` is handed in.
+
+use std::collections::BTreeMap;
+use std::os::fd::RawFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use breakerd_proto::limits::FIRST_ATTACH_WAIT_MAX;
+use breakerd_proto::message::{Action, Observed, Welcome};
+use breakerd_proto::{Code, Link as Fleet, Mono, Name, Verdict};
+
+use crate::connect::connect_now;
+use crate::error::{ConnectError, End};
+use crate::fallback::Alone;
+use crate::identity;
+use crate::known::Known;
+use crate::link::{Interest, Link};
+use crate::options::Warn;
+use crate::patience::{Patience, Pauses};
+use crate::session::{Event, Session, Settled};
+
+/// Which connection admitted a call, in which life of the daemon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ticket {
+    pub(crate) connection: u64,
+    pub(crate) instance: u64,
+}
+
+/// A request that was sent, and over which connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Key {
+    connection: u64,
+    request: u32,
+}
+
+/// What to ask.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Question<'a> {
+    /// May this worker call? Nothing is granted after the deadline.
+    Query(Mono),
+    Observe,
+    Command(Action, &'a str),
+    About,
+}
+
+/// What became of a question.
+#[derive(Clone, Debug)]
+pub(crate) enum Reply {
+    Verdict(Verdict, Ticket),
+    Observed(Box<Observed>),
+    Done,
+    About,
+    Refused(Code, String),
+    /// There is a daemon, and it did not answer in time or is not asked for a while.
+    Silent,
+    /// There is no daemon.
+    Absent,
+}
+
+/// A question's first step.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Begun {
+    /// It was asked. Until the connection stands for the first time, an answer may take until the instant given.
+    Asked(Key, Option<Mono>),
+    Silent,
+    Absent,
+}
+
+/// A socket for a caller's own loop to watch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Socket {
+    /// The descriptor's number. It is not the caller's to close, and the next connection may have the same.
+    pub fd: RawFd,
+    /// Which connection it is: a loop that watched another one's descriptor must watch anew.
+    pub connection: u64,
+    /// Whether to wait for room to write too.
+    pub wants_write: bool,
+}
+
+/// How it stands.
+#[derive(Clone, Debug)]
+pub(crate) enum Standing {
+    /// With a daemon, and how that stood to its fleet when it last told.
+    Attached { welcome: Box<Welcome>, fleet: Fleet },
+    /// With a daemon that is silent since then.
+    Silent(Mono),
+    /// Without one since then; why, unless nobody has tried yet.
+    Away(Mono, Option<ConnectError>),
+}
+
+/// What a connection is made with.
+#[derive(Clone)]
+pub(crate) struct Place {
+    pub(crate) path: PathBuf,
+    pub(crate) service: Option<String>,
+    pub(crate) warn: Option<Warn>,
+}
+
+/// All of a conversation but its locks and waits.
+pub(crate) struct Dialogue {
+    place: Place,
+    alone: Arc<Alone>,
+    up: Option<Up>,
+    away_since: Mono,
+    away_why: Option<ConnectError>,
+    /// Whether anyone was told of being away this time.
+    warned: bool,
+    /// Between attempts to connect.
+    pauses: Pauses,
+    patience: Patience,
+    /// Whether a silent daemon was given up, so that its next answer ends a spell alone.
+    fell_back: bool,
+    /// Until when the process's first attach may take; none once it has stood.
+    first_until: Option<Mono>,
+    stood: bool,
+    connections: u64,
+    /// Whether a thread waits at the socket for all.
+    pub(crate) polling: bool,
+    known: BTreeMap<Name, Arc<Known>>,
+    /// What came for a question that someone still waits for.
+    replies: BTreeMap<Key, Option<Reply>>,
+}
+
+struct Up {
+    number: u64,
+    link: Arc<Link>,
+    session: Session,
+    fleet: Fleet,
+    /// Rejections that wait for their reason, by the request that asks for it: a verdict does not tell why.
+    unexplained: BTreeMap<u32, (Key, Reply)>,
+}
+
+impl Dialogue {
+    pub(crate) fn new(place: Place, alone: Arc<Alone>, now: Mono) -> Self {
+        Self {
+            place,
+            alone,
+            up: None,
+            away_since: now,
+            away_why: None,
+            warned: false,
+            pauses: Pauses::default(),
+            patience: Patience::default(),
+            fell_back: false,
+            first_until: None,
+            stood: false,
+            connections: 0,
+            polling: false,
+            known: BTreeMap::new(),
+            replies: BTreeMap::new(),
+        }
+    }
+
+    pub(crate) fn standing(&self) -> Standing {
+        if let (Some(since), Some(_)) = (self.patience.silent_since(), &self.up) {
+            return Standing::Silent(since);
+        }
+        let attached = self.up.as_ref().and_then(|up| Some((up.session.channel.welcome()?.clone(), up.fleet)));
+        match attached {
+            Some((welcome, fleet)) => Standing::Attached { welcome: Box::new(welcome), fleet },
+            None => Standing::Away(self.away_since, self.away_why.clone()),
+        }
+    }
+
+    /// The socket while there is one.
+    pub(crate) fn socket(&self) -> Option<Socket> {
+        let up = self.up.as_ref()?;
+        let (fd, wants_write) = (up.link.number()?, up.session.channel.wants_write());
+        Some(Socket { fd, connection: up.number, wants_write })
+    }
+
+    /// What to wait on while there is a socket.
+    pub(crate) fn link(&self) -> Option<(Arc<Link>, Interest)> {
+        let up = self.up.as_ref()?;
+        Some((Arc::clone(&up.link), Interest { write: up.session.channel.wants_write() }))
+    }
+
+    pub(crate) fn begin(&mut self, now: Mono, known: &Arc<Known>, question: Question<'_>) -> Begun {
+        // Whoever acts or looks at the standing asks whatever the daemon's pace is.
+        let paced = matches!(question, Question::Query(_) | Question::Observe);
+        if paced && self.up.is_some() && !self.patience.asks(now) {
+            // Whatever it has said meanwhile may end the silence.
+            self.receive(now);
+            if self.up.is_some() {
+                return if self.falls_back(now) { Begun::Absent } else { Begun::Silent };
+            }
+        }
+        for _ in 0..2 {
+            self.attach(now);
+            let Some(up) = &mut self.up else { return Begun::Absent };
+            if !up.session.channel.has_room() {
+                return self.refuse_to_queue(now);
+            }
+            if !self.known.contains_key(&known.name) {
+                self.known.insert(known.name.clone(), Arc::clone(known));
+            }
+            let (name, declared) = (&known.name, known.declared.as_ref());
+            let request = match question {
+                Question::Query(deadline) => {
+                    let deadline = self.first_until.map_or(deadline, |first| deadline.max(first));
+                    up.session.query(name, declared, deadline)
+                }
+                Question::Observe => up.session.observe(name, declared),
+                Question::Command(action, because) => up.session.command(name, declared, action, because),
+                Question::About => up.session.about(),
+            };
+            let key = Key { connection: up.number, request };
+            self.replies.insert(key, None);
+            self.flush(now);
+            if self.up.as_ref().is_some_and(|up| up.number == key.connection) {
+                return Begun::Asked(key, self.first_until);
+            }
+            // The socket was dead: the daemon that may have taken its place is asked instead.
+            self.replies.remove(&key);
+        }
+        Begun::Absent
+    }
+
+    /// The socket takes nothing: another question would only wait in a queue behind the others.
+    fn refuse_to_queue(&mut self, now: Mono) -> Begun {
+        self.flush(now);
+        self.patience.missed(now);
+        if self.up.is_none() || self.falls_back(now) { Begun::Absent } else { Begun::Silent }
+    }
+
+    /// Whether a silent daemon has been silent for so long that this process judges alone.
+    fn falls_back(&mut self, now: Mono) -> bool {
+        let gone = self.patience.is_gone(now);
+        self.fell_back |= gone;
+        gone
+    }
+
+    /// Connects if there is no connection and it is time to try.
+    fn attach(&mut self, now: Mono) {
+        if self.up.is_some() || !self.pauses.is_over(now) {
+            return;
+        }
+        if !self.stood {
+            self.first_until.get_or_insert(now.after(FIRST_ATTACH_WAIT_MAX));
+        }
+        match connect_now(&self.place.path) {
+            Ok(link) => {
+                let hello = identity::hello(self.place.service.as_deref(), self.alone.told(now));
+                self.connections += 1;
+                let (number, session) = (self.connections, Session::new(&hello, now));
+                self.up = Some(Up {
+                    number,
+                    link: Arc::new(link),
+                    session,
+                    fleet: Fleet::Standalone,
+                    unexplained: BTreeMap::new(),
+                });
+                self.patience = Patience::default();
+            }
+            Err(error) => {
+                self.away_why = Some(error);
+                self.pauses.begin(now);
+            }
+        }
+    }
+
+    fn flush(&mut self, now: Mono) {
+        let Some(up) = &mut self.up else { return };
+        if let Err(end) = up.link.flush(&mut up.session.channel) {
+            up.session.channel.handle_end(end);
+        }
+        self.drain(now);
+    }
+
+    /// Writes what waits, reads what has come.
+    pub(crate) fn receive(&mut self, now: Mono) {
+        let Some(up) = &mut self.up else { return };
+        up.link.fill(&mut up.session.channel);
+        self.drain(now);
+        self.flush(now);
+    }
+
+    fn drain(&mut self, now: Mono) {
+        while let Some(up) = &mut self.up {
+            match up.session.next_event(now) {
+                Ok(None) => return,
+                Ok(Some(event)) => self.take_event(now, event),
+                Err(end) => self.fall(now, end),
+            }
+        }
+    }
+
+    /// The connection is over: whoever waits is told so.
+    pub(crate) fn fall(&mut self, now: Mono, end: End) {
+        let Some(up) = self.up.take() else { return };
+        let greeted = up.session.channel.welcome().is_some();
+        self.away_why = Some(ConnectError::Ended { path: self.place.path.clone(), end });
+        self.patience = Patience::default();
+        self.replies.retain(|key, reply| key.connection != up.number || reply.is_some());
+        if greeted {
+            // It stood, so the next call may look at once for what has taken its place.
+            self.away_since = now;
+            self.warned = false;
+            self.pauses.clear();
+        } else {
+            self.pauses.begin(now);
+        }
+    }
+
+    fn take_event(&mut self, now: Mono, event: Event) {
+        self.patience.heard();
+        let Some(up) = &mut self.up else { return };
+        let ticket = Ticket {
+            connection: up.number,
+            instance: up.session.channel.welcome().map_or(0, |welcome| welcome.instance),
+        };
+        let known = |name: &Name| self.known.get(name);
+        let (request, reply) = match event {
+            Event::Welcomed(welcome) => {
+                up.fleet = welcome.link;
+                (self.stood, self.first_until, self.warned) = (true, None, false);
+                self.pauses.clear();
+                self.alone.end();
+                return;
+            }
+            Event::Registered(name, registered) => {
+                if let Some(known) = known(&name) {
+                    known.handle_registered(now, ticket.instance, &registered.policy, &registered.view);
+                }
+                return;
+            }
+            Event::Verdict { request, name, verdict } => {
+                let rejected = matches!(verdict, Verdict::Reject { .. });
+                let seen = known(&name).and_then(|known| known.handle_verdict(now, ticket.instance, &verdict));
+                let reply = Reply::Verdict(verdict, ticket);
+                if rejected && seen.is_some_and(|seen| !seen.told) {
+                    let key = Key { connection: ticket.connection, request };
+                    let why = up.session.observe(&name, None);
+                    up.unexplained.insert(why, (key, reply));
+                    return;
+                }
+                (request, reply)
+            }
+            Event::Observed { request, name, observed } => {
+                up.fleet = observed.link;
+                if let Some(known) = known(&name) {
+                    known.handle_observed(now, ticket.instance, &observed);
+                }
+                match up.unexplained.remove(&request) {
+                    Some((key, reply)) => (key.request, reply),
+                    None => (request, Reply::Observed(Box::new(observed))),
+                }
+            }
+            Event::Done { request, name, done } => {
+                if let Some(known) = known(&name) {
+                    known.handle_view(now, ticket.instance, &done.view);
+                }
+                (request, Reply::Done)
+            }
+            Event::About { request, daemon } => {
+                up.fleet = daemon.link;
+                (request, Reply::About)
+            }
+            Event::Refused { request, code, sentence } => match up.unexplained.remove(&request) {
+                Some((key, reply)) => (key.request, reply),
+                None => (request, Reply::Refused(code, sentence)),
+            },
+        };
+        if let Some(waiting) = self.replies.get_mut(&Key { connection: ticket.connection, request }) {
+            *waiting = Some(reply);
+            self.patience.answered();
+            if std::mem::take(&mut self.fell_back) {
+                self.alone.end();
+            }
+        }
+    }
+
+    pub(crate) fn take(&mut self, key: Key) -> Option<Reply> {
+        match self.replies.get(&key) {
+            None => Some(Reply::Absent),
+            Some(None) => None,
+            Some(Some(_)) => self.replies.remove(&key).flatten(),
+        }
+    }
+
+    pub(crate) fn give_up(&mut self, now: Mono, key: Key) -> Reply {
+        self.receive(now);
+        if let Some(reply) = self.take(key).or_else(|| self.take_unexplained(key)) {
+            return reply;
+        }
+        self.patience.missed(now);
+        self.forget(now, key);
+        if self.falls_back(now) { Reply::Absent } else { Reply::Silent }
+    }
+
+    fn take_unexplained(&mut self, key: Key) -> Option<Reply> {
+        let up = self.up.as_mut()?;
+        let why = *up.unexplained.iter().find(|(_, (of, _))| *of == key)?.0;
+        up.session.forget(why);
+        self.replies.remove(&key);
+        up.unexplained.remove(&why).map(|(_, reply)| reply)
+    }
+
+    pub(crate) fn forget(&mut self, now: Mono, key: Key) {
+        if self.take_unexplained(key).is_some() {
+            return;
+        }
+        let came = self.replies.remove(&key).flatten();
+        if let Some(up) = self.up.as_mut().filter(|up| up.number == key.connection) {
+            match came {
+                Some(Reply::Verdict(Verdict::Probe { .. }, _)) => up.session.give_back(key.request),
+                _ => up.session.forget(key.request),
+            }
+            self.flush(now);
+        }
+    }
+
+    pub(crate) fn report(&mut self, now: Mono, name: &Name, ticket: Ticket, settled: Settled) {
+        let Some(current) = self.ticket() else { return };
+        // A probe is known to its own connection only, a generation to one life of the daemon.
+        let theirs = if settled.permit == 0 { current.instance == ticket.instance } else { current == ticket };
+        if let (true, Some(up)) = (theirs, &mut self.up) {
+            up.session.report(name, settled);
+            self.flush(now);
+        }
+    }
+
+    pub(crate) fn ticket(&self) -> Option<Ticket> {
+        let up = self.up.as_ref()?;
+        Some(Ticket { connection: up.number, instance: up.session.channel.welcome()?.instance })
+    }
+
+    /// What to tell people, once each time that the daemon is gone.
+    pub(crate) fn warning(&mut self) -> Option<(Warn, String)> {
+        if self.up.is_some() || self.warned {
+            return None;
+        }
+        self.warned = true;
+        Some((self.place.warn.clone()?, self.away_why.as_ref()?.to_string()))
+    }
+}
+
+impl std::fmt::Debug for Dialogue {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Dialogue")
+            .field("path", &self.place.path)
+            .field("up", &self.up.is_some())
+            .finish_non_exhaustive()
+    }
+}

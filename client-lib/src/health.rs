@@ -1,0 +1,80 @@
+//! How a client stands to its daemon, for people.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use breakerd_proto::{Fallback, Link};
+
+use crate::error::ConnectError;
+
+/// How a client stands to its daemon.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Health {
+    /// A daemon judges.
+    Attached {
+        /// The daemon's release.
+        release: String,
+        /// How it stands to its fleet.
+        link: Link,
+        /// The fleet's name, empty when standalone.
+        fleet: String,
+        /// Where it listens.
+        path: PathBuf,
+    },
+    /// There is a daemon, and it does not answer. For ten seconds what was last seen stands, then the fallback answers.
+    Silent {
+        /// Since when.
+        since: Duration,
+        /// Where it listens.
+        path: PathBuf,
+    },
+    /// There is none: the fallback answers.
+    Alone {
+        /// Since when.
+        since: Duration,
+        /// Where it was looked for.
+        path: PathBuf,
+        /// Why there is none and what to do about it.
+        why: Option<ConnectError>,
+        /// What the process was told to do, unless the breakers' policies say.
+        fallback: Fallback,
+    },
+    /// The process is told to guard nothing.
+    Off,
+}
+
+impl Health {
+    /// Whether a daemon judges, and is joined to its fleet.
+    #[must_use]
+    pub fn is_joined(&self) -> bool {
+        matches!(self, Self::Attached { link: Link::Joined, .. })
+    }
+}
+
+/// The word for configuration, logs and health.
+#[must_use]
+pub fn fallback_word(fallback: Fallback) -> &'static str {
+    match fallback {
+        Fallback::Local => "local",
+        Fallback::Admit => "admit",
+        Fallback::Reject => "reject",
+    }
+}
+
+impl fmt::Display for Health {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Attached { release, link: Link::Standalone, .. } => write!(f, "daemon {release}, standalone"),
+            Self::Attached { release, link, fleet, .. } => write!(f, "daemon {release}, {link} {fleet:?}"),
+            Self::Silent { since, path } => {
+                write!(f, "the daemon at {} is silent since {:.1} s", path.display(), since.as_secs_f64())
+            }
+            Self::Alone { path, why: None | Some(ConnectError::Absent { .. }), fallback, .. } => {
+                write!(f, "no daemon at {}, {}", path.display(), fallback_word(*fallback))
+            }
+            Self::Alone { why: Some(why), fallback, .. } => write!(f, "{}; {why}", fallback_word(*fallback)),
+            Self::Off => f.write_str("off"),
+        }
+    }
+}

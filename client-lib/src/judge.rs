@@ -1,0 +1,128 @@
+//! From what a daemon answered, or did not, to what the caller may do.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use breakerd_proto::limits::RETRY_AFTER_MAX;
+use breakerd_proto::{Fallback, Mode, Mono, RejectReason, State, Verdict};
+
+use crate::attachment::Attachment;
+use crate::dialogue::Reply;
+use crate::fallback::Alone;
+use crate::known::Known;
+use crate::permit::{From, Permit, Rejected};
+
+/// When to ask again after an answer that did not come.
+const NO_ANSWER_RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// What decides beside the answer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rule {
+    /// Whether this process's breakers act.
+    pub(crate) mode: Mode,
+    /// What the process was told to do without a daemon, whatever the policies say.
+    pub(crate) fallback: Option<Fallback>,
+}
+
+/// A call that nobody asked for or is answered at the time of asking.
+#[derive(Debug)]
+pub(crate) struct Case<'a> {
+    pub(crate) rule: Rule,
+    pub(crate) known: &'a Arc<Known>,
+    pub(crate) attachment: &'a Arc<Attachment>,
+    pub(crate) alone: &'a Arc<Alone>,
+    /// When the caller asked.
+    pub(crate) asked: Mono,
+}
+
+impl Case<'_> {
+    /// The caller's answer. `now` is the moment of the reply.
+    pub(crate) fn decide(&self, now: Mono, reply: Reply) -> Result<Permit, Rejected> {
+        match reply {
+            Reply::Verdict(verdict, ticket) => self.obey(&verdict, From::Daemon(Arc::clone(self.attachment), ticket)),
+            Reply::Silent => self.as_last_seen(now),
+            Reply::Absent => self.alone(now),
+            // The daemon's books are full, and our limits must not become the outage (I7).
+            _ => Ok(self.unguarded()),
+        }
+    }
+
+    /// A call that nobody judges.
+    pub(crate) fn unguarded(&self) -> Permit {
+        self.permit(From::Nobody, (0, 0))
+    }
+
+    fn obey(&self, verdict: &Verdict, from: From) -> Result<Permit, Rejected> {
+        let shadow = self.rule.mode == Mode::Shadow;
+        match *verdict {
+            // A shadow sends nothing: its outcomes stay out of everyone's books.
+            Verdict::Admit { generation } if shadow => Ok(self.permit(From::Nobody, (generation, 0))),
+            Verdict::Admit { generation } => Ok(self.permit(from, (generation, 0))),
+            Verdict::Probe { generation, permit } => Ok(self.permit(from, (generation, permit))),
+            Verdict::Reject { reason, .. } if shadow && reason != RejectReason::Forced => Ok(self.unguarded()),
+            Verdict::Reject { state, reason, retry_after_ms, .. } => {
+                Err(self.rejected((state, reason), retry_after_ms.map(Duration::from_millis)))
+            }
+        }
+    }
+
+    /// The daemon is slow. Asking the fallback would let a probe of every process through, so what was last seen stands:
+    /// closed admits, a running cooldown rejects, and what only the daemon can grant is not granted.
+    fn as_last_seen(&self, now: Mono) -> Result<Permit, Rejected> {
+        let (Some(seen), Some(ticket)) = (self.known.seen(), self.attachment.ticket()) else {
+            return self.alone(now);
+        };
+        if seen.state == State::Closed {
+            let verdict = Verdict::Admit { generation: seen.generation };
+            return self.obey(&verdict, From::Daemon(Arc::clone(self.attachment), ticket));
+        }
+        let (reason, after) = match seen.rejects(now) {
+            Some(reason) => (reason, seen.left(now)),
+            None => (RejectReason::NoAnswer, Some(NO_ANSWER_RETRY_AFTER)),
+        };
+        let verdict = Verdict::Reject {
+            generation: seen.generation,
+            state: seen.state,
+            reason,
+            retry_after_ms: after.map(breakerd_proto::clock::ms_up),
+        };
+        self.obey(&verdict, From::Nobody)
+    }
+
+    fn alone(&self, now: Mono) -> Result<Permit, Rejected> {
+        let (verdict, spell) = self.alone.query(now, self.known, self.fallback());
+        let judged = self.obey(&verdict, From::Alone(Arc::clone(self.alone), spell));
+        judged.map_err(|no| {
+            let sight = self.alone.observe(now, self.known).filter(|sight| sight.view.state == no.state);
+            let why = sight.map(|sight| sentence(&sight.view.by, &sight.view.why)).unwrap_or_default();
+            Rejected { why, ..no }
+        })
+    }
+
+    /// What to do without a daemon: as the process was told, else by the breaker's policy.
+    pub(crate) fn fallback(&self) -> Fallback {
+        let by_policy = || self.known.policy().and_then(|policy| policy.fallback);
+        self.rule.fallback.or_else(by_policy).unwrap_or_default()
+    }
+
+    fn permit(&self, from: From, of: (u64, u64)) -> Permit {
+        Permit::new(Arc::clone(self.known), from, of, self.asked)
+    }
+
+    fn rejected(&self, why: (State, RejectReason), after: Option<Duration>) -> Rejected {
+        let told = self.known.seen().filter(|seen| seen.told && seen.state == why.0);
+        let why_so = told.map(|seen| sentence(&seen.by, &seen.why)).unwrap_or_default();
+        let after = after.map(|after| after.min(RETRY_AFTER_MAX));
+        let after = if why.1 == RejectReason::Forced { after } else { after.or(Some(NO_ANSWER_RETRY_AFTER)) };
+        Rejected::new(self.known.name.clone(), why, after, why_so)
+    }
+}
+
+/// Why a breaker is what it is, and by whose word.
+fn sentence(by: &str, why: &str) -> String {
+    match (by, why) {
+        (_, "") => String::new(),
+        ("", what) => what.to_owned(),
+        (by, what) => format!("{what} ({by})"),
+    }
+}

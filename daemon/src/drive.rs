@@ -1,0 +1,334 @@
+//! The one loop. All that can wake the daemon is on this screen: [`Event`].
+//!
+//! Tasks only turn bytes into events; the loop alone touches the core. After each event it drains the core: changes to
+//! log, watchers and snapshot, then the next alarm.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::hash::{BuildHasher, RandomState};
+use std::panic::AssertUnwindSafe;
+use std::rc::Rc;
+use std::time::Duration;
+
+use breakerd_core::{Change, ConnectionId, Core};
+use breakerd_proto::message::{Bye, Changed, Lagged, ToClient};
+use breakerd_proto::{Code, Mono};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{Notify, mpsc};
+
+use crate::config::Config;
+use crate::connection::{End, Heard, Line, Number};
+use crate::listen::{Accepted, Door, ListenError, Listening};
+use crate::outbox::Outbox;
+use crate::snapshot::{Place, Writer};
+use crate::timer::Timer;
+
+/// How long a change may wait for the snapshot, so that a storm of changes is one file.
+const SNAPSHOT_DELAY: Duration = Duration::from_millis(20);
+/// Events that may wait for the loop; whoever brings the next waits its turn.
+const EVENTS_MAX: usize = 1024;
+
+/// Everything that can wake the daemon.
+pub(crate) enum Event {
+    /// A peer has connected.
+    Accepted(Box<Accepted>),
+    /// A peer has sent messages.
+    Heard(Number, Vec<Heard>),
+    /// A peer has read what waited for it.
+    Drained(Number),
+    /// A connection has ended.
+    Gone(Number, End),
+    /// An operator or systemd asks to stop.
+    Stop,
+    /// A deadline may have come.
+    Timeout,
+}
+
+/// Why the daemon cannot start or go on.
+#[derive(Debug)]
+pub(crate) enum StartError {
+    /// A socket cannot be listened on.
+    Listen(ListenError),
+    /// The runtime, its timer, its signals or its thread cannot be made.
+    Runtime(std::io::Error),
+    /// The queue of events has ended: a bug.
+    Lost,
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Listen(error) => error.fmt(f),
+            Self::Runtime(error) => write!(f, "the system refuses what a daemon needs: {error}"),
+            Self::Lost => f.write_str("bug: the queue of events has ended while its senders live"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+/// One connection as the loop sees it.
+pub(crate) struct Peer {
+    pub(crate) kernel: breakerd_core::Peer,
+    pub(crate) door: Door,
+    pub(crate) groups: Vec<u32>,
+    pub(crate) outbox: Rc<Outbox>,
+    /// Set by hello.
+    pub(crate) id: Option<ConnectionId>,
+    /// Changes are sent; so many were dropped since the last that was.
+    pub(crate) watching: Option<u64>,
+    /// Heard and not yet served, because the outbox was full.
+    waiting: std::collections::VecDeque<Heard>,
+    served: Rc<Notify>,
+}
+
+/// The loop's whole state.
+pub(crate) struct Drive {
+    pub(crate) core: Core,
+    pub(crate) config: Config,
+    pub(crate) instance: u64,
+    pub(crate) started: Mono,
+    pub(crate) peers: BTreeMap<Number, Peer>,
+    writer: Writer,
+    save_at: Option<Mono>,
+    events: mpsc::Sender<Event>,
+    next_number: Number,
+}
+
+/// Serves until told to stop.
+pub(crate) async fn run(config: Config) -> Result<(), StartError> {
+    let (events, mut queue) = mpsc::channel(EVENTS_MAX);
+    let (mut workers, mut control) = listen(&config).map_err(StartError::Listen)?;
+    let mut timer = Timer::new().map_err(StartError::Runtime)?;
+    watch_signals(&events).map_err(StartError::Runtime)?;
+    let mut drive = Drive::new(config, events.clone()).map_err(StartError::Runtime)?;
+    workers.start(Door::Worker, events.clone());
+    control.start(Door::Control, events);
+    drive.greet();
+    loop {
+        timer.set(drive.alarm()).map_err(StartError::Runtime)?;
+        let event = tokio::select! {
+            event = queue.recv() => event.ok_or(StartError::Lost)?,
+            expired = timer.expired() => expired.map(|()| Event::Timeout).map_err(StartError::Runtime)?,
+        };
+        if matches!(event, Event::Stop) {
+            break;
+        }
+        drive.turn(Mono::now(), event);
+    }
+    drive.stop();
+    Ok(())
+}
+
+fn listen(config: &Config) -> Result<(Listening, Listening), ListenError> {
+    let listen = &config.listen;
+    // The group may be given to a file only by root or a member; without one the socket is its owner's alone.
+    let mode = if listen.group.is_some() { 0o660 } else { 0o600 };
+    let workers = Listening::on(&listen.socket, mode, listen.group.as_ref())?;
+    let operators = config.rights.operators.as_ref();
+    let control = Listening::on(&listen.control, if operators.is_some() { 0o660 } else { 0o600 }, operators)?;
+    Ok((workers, control))
+}
+
+fn watch_signals(events: &mpsc::Sender<Event>) -> std::io::Result<()> {
+    for kind in [SignalKind::terminate(), SignalKind::interrupt()] {
+        let (mut signals, events) = (signal(kind)?, events.clone());
+        tokio::task::spawn_local(async move {
+            while signals.recv().await.is_some() && events.send(Event::Stop).await.is_ok() {}
+        });
+    }
+    Ok(())
+}
+
+impl Drive {
+    fn new(config: Config, events: mpsc::Sender<Event>) -> std::io::Result<Self> {
+        let now = Mono::now();
+        // Keys that the standard library draws from the system: unlike in each life of the daemon.
+        let draw = |what: &str| RandomState::new().hash_one(what);
+        let instance = draw("instance");
+        if let Err(error) = std::fs::create_dir_all(&config.state) {
+            let path = config.state.display();
+            tracing::warn!(%path, %error, "no state directory; a restart will forget open breakers and overrides");
+        }
+        let place = Place::within(&config.state);
+        let mut core = Core::new(config.breakers.clone(), draw("jitter"));
+        core.handle_snapshot(now, &place.load());
+        let writer = Writer::start(place, instance)?;
+        Ok(Self {
+            core,
+            config,
+            instance,
+            started: now,
+            peers: BTreeMap::new(),
+            writer,
+            save_at: None,
+            events,
+            next_number: 0,
+        })
+    }
+
+    fn greet(&self) {
+        let (socket, control) = (self.config.listen.socket.display(), self.config.listen.control.display());
+        tracing::info!(%socket, %control, link = %self.core.link(), "breakerd {} is listening", env!("CARGO_PKG_VERSION"));
+        crate::service::notify("READY=1");
+    }
+
+    fn alarm(&self) -> Option<Mono> {
+        [self.core.poll_timeout(), self.save_at].into_iter().flatten().min()
+    }
+
+    /// One event, contained: a bug in it costs that event and not the service.
+    fn turn(&mut self, now: Mono, event: Event) {
+        let done = std::panic::catch_unwind(AssertUnwindSafe(|| {
+            self.handle(now, event);
+            self.drain(now);
+        }));
+        if done.is_err() {
+            tracing::error!("bug: an event was abandoned half-way; please report the panic above");
+        }
+    }
+
+    fn handle(&mut self, now: Mono, event: Event) {
+        match event {
+            Event::Accepted(accepted) => self.accept(*accepted),
+            Event::Heard(number, batch) => {
+                if let Some(peer) = self.peers.get_mut(&number) {
+                    peer.waiting.extend(batch);
+                }
+                self.serve(now, number);
+            }
+            Event::Drained(number) => {
+                self.catch_up(number);
+                self.serve(now, number);
+            }
+            Event::Gone(number, end) => self.part(now, number, &end),
+            Event::Timeout => {
+                self.core.handle_timeout(now);
+                self.save_if_due(now);
+            }
+            Event::Stop => {}
+        }
+    }
+
+    fn accept(&mut self, accepted: Accepted) {
+        self.next_number += 1;
+        let number = self.next_number;
+        let Accepted { stream, door, peer, groups } = accepted;
+        let stream = Rc::new(stream);
+        let outbox = Outbox::new(Rc::clone(&stream));
+        let line = Line::new(number, self.events.clone());
+        let served = Rc::clone(&line.served);
+        line.start(stream, peer, Rc::clone(&outbox));
+        let waiting = std::collections::VecDeque::new();
+        let peer = Peer { kernel: peer, door, groups, outbox, id: None, watching: None, waiting, served };
+        self.peers.insert(number, peer);
+    }
+
+    /// Serves what the peer has sent while its outbox takes the answers.
+    fn serve(&mut self, now: Mono, number: Number) {
+        loop {
+            let Some(peer) = self.peers.get_mut(&number) else { return };
+            if peer.outbox.is_full() {
+                return;
+            }
+            let Some(heard) = peer.waiting.pop_front() else {
+                peer.served.notify_one();
+                return;
+            };
+            self.request(now, number, heard);
+        }
+    }
+
+    fn part(&mut self, now: Mono, number: Number, end: &End) {
+        let farewell = match end {
+            End::Closed => None,
+            End::Wire(error) => Some((Code::Protocol, error.to_string())),
+            End::Slow => Some((Code::Protocol, "a frame took longer than 5 s to come".to_owned())),
+            End::Unread => Some((Code::SlowReader, "answers were left unread for 5 s".to_owned())),
+        };
+        match farewell {
+            Some((code, sentence)) => self.dismiss(now, number, code, &sentence),
+            None => self.forget(now, number),
+        }
+    }
+
+    /// Ends a connection with a sentence, which is logged too.
+    pub(crate) fn dismiss(&mut self, now: Mono, number: Number, code: Code, sentence: &str) {
+        if let Some(peer) = self.peers.get(&number) {
+            let (uid, pid) = (peer.kernel.uid, peer.kernel.pid);
+            let worker = peer.id.and_then(|id| self.core.worker_of(id)).map_or("?", |(_, label)| label);
+            tracing::warn!(worker, uid, pid, "connection closed: {sentence}");
+            peer.outbox.send(&ToClient::Bye(Bye { code, sentence: sentence.to_owned() }));
+        }
+        self.forget(now, number);
+    }
+
+    fn forget(&mut self, now: Mono, number: Number) {
+        let Some(peer) = self.peers.remove(&number) else { return };
+        peer.outbox.close();
+        if let Some(id) = peer.id {
+            self.core.handle_gone(now, id);
+        }
+        peer.served.notify_one(); // its reader finds the end and ends too
+    }
+
+    fn drain(&mut self, now: Mono) {
+        while let Some(change) = self.core.poll_change() {
+            log(&change);
+            self.save_at = self.save_at.or(Some(now.after(SNAPSHOT_DELAY)));
+            self.tell(change);
+        }
+    }
+
+    fn tell(&mut self, change: Change) {
+        let changed = Changed {
+            name: change.name.as_str().to_owned(),
+            from: change.from,
+            view: change.view,
+            what: change.what.word().to_owned(),
+            at: change.at,
+        };
+        let message = ToClient::Changed(changed);
+        for peer in self.peers.values_mut() {
+            match &mut peer.watching {
+                Some(dropped) if *dropped > 0 || peer.outbox.is_full() => *dropped = dropped.saturating_add(1),
+                Some(_) => peer.outbox.send(&message),
+                None => {}
+            }
+        }
+    }
+
+    /// A watcher reads again: it is told how much it missed.
+    fn catch_up(&mut self, number: Number) {
+        let Some(peer) = self.peers.get_mut(&number) else { return };
+        if let Some(dropped) = peer.watching.as_mut().filter(|dropped| **dropped > 0 && !peer.outbox.is_full()) {
+            peer.outbox.send(&ToClient::Lagged(Lagged { dropped: std::mem::take(dropped) }));
+        }
+    }
+
+    fn save_if_due(&mut self, now: Mono) {
+        if self.save_at.is_some_and(|at| at <= now) {
+            self.save_at = None;
+            self.writer.write(self.core.save(now));
+        }
+    }
+
+    /// The last turn: everybody is told, the snapshot is on the disk when this returns.
+    fn stop(mut self) {
+        crate::service::notify("STOPPING=1");
+        tracing::info!("stopping");
+        let bye = ToClient::Bye(Bye { code: Code::Stopping, sentence: "the daemon is stopping".to_owned() });
+        for peer in std::mem::take(&mut self.peers).into_values() {
+            peer.outbox.send(&bye);
+            peer.outbox.close();
+        }
+        self.writer.write(self.core.save(Mono::now()));
+    }
+}
+
+fn log(change: &Change) {
+    let (name, view) = (&change.name, &change.view);
+    let (what, by, why) = (change.what.word(), view.by.as_str(), view.why.as_str());
+    let retry_ms = view.retry_after_ms;
+    tracing::info!(what, %name, from = %change.from, to = %view.state, generation = view.generation, ?retry_ms, by, why);
+}

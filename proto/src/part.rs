@@ -1,0 +1,137 @@
+//! The parts that several messages share: what a breaker is, rows of pages, policies, commands.
+
+use serde::{Deserialize, Serialize};
+
+use crate::state::{Fallback, Mode, Override, State};
+
+/// What a breaker is, to whoever may see it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct View {
+    /// What is shown: an override's state, else the fleet's or the host's.
+    pub state: State,
+    /// An operator's word over the state.
+    pub forced: Option<Override>,
+    /// Whether it acts.
+    pub mode: Mode,
+    /// The daemon's count of its changes.
+    pub generation: u64,
+    /// When it will let a probe through, in milliseconds from now; zero when it would now or is closed.
+    pub retry_after_ms: Option<u64>,
+    /// Since when it is so, in milliseconds before now.
+    pub age_ms: u64,
+    /// Who made it so: `chat-api[4211]@web-1`.
+    pub by: String,
+    /// Why: `3 consecutive failures, last http-401`.
+    pub why: String,
+    /// True when only this host holds it so.
+    pub host_only: bool,
+}
+
+/// One breaker in a page.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BreakerRow {
+    /// The name.
+    pub name: String,
+    /// What it is.
+    pub view: View,
+    /// The host's run of failures, or the largest of a worker, whichever is more.
+    pub failures: u64,
+    /// Failures since the daemon started.
+    pub failures_total: u64,
+    /// Workers that have registered it.
+    pub workers: u32,
+    /// Probes out.
+    pub permits_out: u32,
+    /// Probes that succeeded in this half-open.
+    pub successes: u32,
+}
+
+/// One worker's lane in a description.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LaneRow {
+    /// The worker's number.
+    pub worker: u64,
+    /// `service[pid]`.
+    pub label: String,
+    /// This lane's failures, as in [`Observed`](crate::message::Observed).
+    pub failures: u64,
+    /// Successes since it registered.
+    pub successes_total: u64,
+    /// Failures since it registered.
+    pub failures_total: u64,
+    /// The last failure.
+    pub last_failure: Option<LastFailure>,
+}
+
+/// One worker in a page.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct WorkerRow {
+    /// The worker's number.
+    pub worker: u64,
+    /// `service[pid]`.
+    pub label: String,
+    /// Its user id.
+    pub uid: u32,
+    /// Since when it is connected, in milliseconds.
+    pub age_ms: u64,
+    /// Its connections.
+    pub connections: u32,
+    /// Breakers that it has registered.
+    pub breakers: u32,
+    /// Probes that it holds.
+    pub permits_out: u32,
+}
+
+/// The last failure of a lane.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LastFailure {
+    /// Its kind.
+    pub kind: String,
+    /// Its detail.
+    pub detail: String,
+    /// How long ago, in milliseconds.
+    pub ago_ms: u64,
+}
+
+/// A policy or a part of one: what is absent is decided elsewhere.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct PolicyPatch {
+    /// Failures in a row that trip.
+    pub consecutive_failures: Option<u32>,
+    /// The first cooldown, in milliseconds.
+    pub cooldown_first_ms: Option<u64>,
+    /// By what each further cooldown grows.
+    pub cooldown_factor: Option<f64>,
+    /// The longest cooldown, in milliseconds.
+    pub cooldown_max_ms: Option<u64>,
+    /// The part of a cooldown that chance may add or take, 0 to 0.5.
+    pub cooldown_jitter: Option<f64>,
+    /// Probes out at a time.
+    pub probe_permits: Option<u32>,
+    /// Successful probes that recover.
+    pub probe_successes: Option<u32>,
+    /// How long a worker may keep a probe, in milliseconds.
+    pub probe_max_ms: Option<u64>,
+    /// What slower calls are called slow, in milliseconds.
+    pub slow_after_ms: Option<u64>,
+    /// Whether it acts.
+    pub mode: Option<Mode>,
+    /// What a client does without a daemon.
+    pub fallback: Option<Fallback>,
+}
+
+/// What an operator can do to a breaker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Action {
+    /// Change to closed, everywhere; evidence is cleared.
+    Reset,
+    /// Lay an override over the state.
+    Force {
+        /// Which.
+        to: Override,
+        /// For how long, in milliseconds; none until released.
+        for_ms: Option<u64>,
+    },
+    /// Take the override away.
+    Release,
+}

@@ -1,0 +1,212 @@
+//! A history as text. One `check`, so that renaming a method of the core touches this file and no row.
+//!
+//! A line is `TIME WORKER VERB [ARGUMENTS]`, the time in milliseconds since the start:
+//!
+//! - `ask`: a query; its permit is kept as the worker's newest, and its answer is what `want` compares.
+//! - `ok`, `fail KIND [retry=MS]`, `ignored`, `drop`: settles the worker's newest permit; `fail x3` settles three.
+//! - `take N`: N queries whose permits are kept in order; settling takes the oldest.
+//! - `die`: the worker's connection ends.
+//! - `op reset|release|force-open [MS]|force-closed [MS]`: an operator's command.
+//! - `tick`: the alarm, if one is due.
+//! - `want TEXT`: the newest answer, or after `see`, is exactly this.
+//! - `see`: `STATE failures=N retry=MS gen=N` of the breaker, as the worker sees it.
+//! - `changes`: the words of all changes since the last such line.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use breakerd_core::{ConnectionId, Core, Peer, Settings};
+use breakerd_proto::message::{Action, Command, Hello, PolicyPatch, Query, Register, Report};
+use breakerd_proto::{Counts, Failure, Mono, Outcome, Override, Verdict};
+
+#[derive(Default)]
+struct Worker {
+    connection: Option<ConnectionId>,
+    lane: u32,
+    permits: VecDeque<(u64, u64)>,
+    counts: Counts,
+}
+
+struct World {
+    core: Core,
+    now: Mono,
+    workers: BTreeMap<String, Worker>,
+    answer: String,
+    request: u32,
+}
+
+/// Three failures trip, a second's cooldown without chance, one probe of at most ten seconds.
+pub(crate) fn policy() -> PolicyPatch {
+    PolicyPatch {
+        consecutive_failures: Some(3),
+        cooldown_first_ms: Some(1000),
+        cooldown_factor: Some(2.0),
+        cooldown_max_ms: Some(4000),
+        cooldown_jitter: Some(0.0),
+        probe_permits: Some(1),
+        probe_successes: Some(1),
+        probe_max_ms: Some(10_000),
+        ..PolicyPatch::default()
+    }
+}
+
+/// Plays a history against the shipped core, and at its end lets every worker die: nothing may be left held.
+#[track_caller]
+pub(crate) fn check(history: &str) {
+    check_with(policy(), history);
+}
+
+#[track_caller]
+pub(crate) fn check_with(default: PolicyPatch, history: &str) {
+    let settings = Settings { default, host: "web-1".to_owned(), ..Settings::default() };
+    let mut world = World {
+        core: Core::new(settings, 1),
+        now: Mono(0),
+        workers: BTreeMap::new(),
+        answer: String::new(),
+        request: 0,
+    };
+    for (number, line) in history.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+        world.play(line.trim()).unwrap_or_else(|wrong| panic!("line {number}: {line}\n{wrong}"));
+    }
+    for worker in std::mem::take(&mut world.workers).into_values() {
+        world.core.handle_gone(world.now, worker.connection.unwrap_or(ConnectionId(0)));
+    }
+    assert!(world.core.is_settled(), "I10: something is still held after the last worker's end");
+}
+
+impl World {
+    fn play(&mut self, line: &str) -> Result<(), String> {
+        let mut words = line.split_whitespace();
+        let time = words.next().unwrap_or_default();
+        self.now = Mono(time.parse::<u64>().map_err(|_| format!("no time: {time}"))? * 1_000_000);
+        let who = words.next().unwrap_or_default().to_owned();
+        let verb = words.next().unwrap_or_default().to_owned();
+        let rest: Vec<&str> = words.collect();
+        match verb.as_str() {
+            "want" => {
+                let want = rest.join(" ");
+                if want == self.answer { Ok(()) } else { Err(format!("want {want}\n got {}", self.answer)) }
+            }
+            "tick" => {
+                self.core.handle_timeout(self.now);
+                Ok(())
+            }
+            "changes" => {
+                let mut words = Vec::new();
+                while let Some(change) = self.core.poll_change() {
+                    words.push(change.what.word());
+                }
+                self.answer = words.join(" ");
+                Ok(())
+            }
+            "op" => self.operate(&rest),
+            _ => self.work(&who, &verb, &rest),
+        }
+    }
+
+    fn operate(&mut self, rest: &[&str]) -> Result<(), String> {
+        let for_ms = rest.get(1).map(|ms| ms.parse().unwrap());
+        let action = match rest.first().copied() {
+            Some("reset") => Action::Reset,
+            Some("release") => Action::Release,
+            Some("force-open") => Action::Force { to: Override::ForcedOpen, for_ms },
+            Some("force-closed") => Action::Force { to: Override::ForcedClosed, for_ms },
+            other => return Err(format!("no command {other:?}")),
+        };
+        let command = Command { request: 0, name: "p".to_owned(), action, because: "drill".to_owned() };
+        let done = self.core.command(self.now, "root@web-1", &command);
+        self.answer = done.map_or_else(|refusal| refusal.sentence, |done| done.view.state.to_string());
+        Ok(())
+    }
+
+    fn work(&mut self, who: &str, verb: &str, rest: &[&str]) -> Result<(), String> {
+        self.attach(who);
+        let times = rest.iter().find_map(|word| word.strip_prefix('x')?.parse().ok()).unwrap_or(1);
+        match verb {
+            "ask" => self.ask(who),
+            "take" => (0..rest[0].parse().unwrap()).for_each(|_| self.ask(who)),
+            "ok" => (0..times).for_each(|_| self.settle(who, &Outcome::SUCCESS)),
+            "ignored" => self.settle(who, &Outcome::Ignored),
+            "drop" => self.settle(who, &Outcome::Abandoned),
+            "fail" => {
+                let mut failure = Failure::new(rest.first().filter(|w| !w.starts_with('x')).unwrap_or(&"http-500"));
+                failure.retry_after_ms = rest.iter().find_map(|word| word.strip_prefix("retry=")?.parse().ok());
+                (0..times).for_each(|_| self.settle(who, &Outcome::Failure(failure.clone())));
+            }
+            "die" => {
+                let worker = self.workers.remove(who).unwrap();
+                self.core.handle_gone(self.now, worker.connection.unwrap());
+            }
+            "see" => {
+                let worker = &self.workers[who];
+                let seen = self.core.observe(self.now, worker.connection.unwrap(), 0, worker.lane).unwrap();
+                let view = seen.view;
+                let retry = view.retry_after_ms.map_or_else(|| "never".to_owned(), |ms| ms.to_string());
+                self.answer =
+                    format!("{} failures={} retry={retry} gen={}", view.state, seen.failures, view.generation);
+            }
+            other => return Err(format!("no verb {other}")),
+        }
+        Ok(())
+    }
+
+    fn attach(&mut self, who: &str) {
+        if self.workers.contains_key(who) {
+            return;
+        }
+        let pid = u32::from(who.as_bytes()[0]);
+        let hello = Hello {
+            version_min: 1,
+            version_max: 1,
+            features: 0,
+            pid,
+            nonce: u64::from(pid),
+            alone_ms: 0,
+            alone_calls: 0,
+            service: "api".to_owned(),
+        };
+        let connection = self.core.handle_connect(self.now, Peer { uid: 1000, pid }, &hello).unwrap();
+        let register = Register { request: 0, name: "p".to_owned(), policy: None };
+        let lane = self.core.handle_register(self.now, connection, &register).unwrap().lane;
+        self.workers.insert(who.to_owned(), Worker { connection: Some(connection), lane, ..Worker::default() });
+    }
+
+    fn ask(&mut self, who: &str) {
+        self.request += 1;
+        let worker = self.workers.get_mut(who).unwrap();
+        let deadline = Mono(self.now.0 + 5_000_000);
+        let query = Query { request: self.request, lane: worker.lane, deadline, counts: worker.counts };
+        let verdict = self.core.handle_query(self.now, worker.connection.unwrap(), &query).unwrap();
+        self.answer = match verdict {
+            Verdict::Admit { generation } => {
+                worker.permits.push_back((generation, 0));
+                "admit".to_owned()
+            }
+            Verdict::Probe { generation, permit } => {
+                worker.permits.push_back((generation, permit));
+                "probe".to_owned()
+            }
+            Verdict::Reject { reason, retry_after_ms, .. } => match retry_after_ms {
+                Some(ms) => format!("reject {reason} retry={ms}"),
+                None => format!("reject {reason} retry=never"),
+            },
+        };
+    }
+
+    /// Settles the oldest permit that the worker holds; an ordinary one is asked for where it holds none.
+    fn settle(&mut self, who: &str, outcome: &Outcome) {
+        if self.workers[who].permits.is_empty() {
+            self.ask(who);
+        }
+        let worker = self.workers.get_mut(who).unwrap();
+        let Some((generation, permit)) = worker.permits.pop_front() else { return };
+        match outcome {
+            Outcome::Success { .. } => worker.counts.successes += 1,
+            Outcome::Failure(_) => worker.counts.failures += 1,
+            Outcome::Ignored | Outcome::Abandoned => {}
+        }
+        let (lane, at, counts) = (worker.lane, self.now, worker.counts);
+        let report = Report { lane, generation, permit, at, outcome: outcome.clone(), counts };
+        self.core.handle_report(self.now, worker.connection.unwrap(), &report).unwrap();
+    }
+}

@@ -1,0 +1,59 @@
+//! What a wrong configuration gets: file, line, the nearest key, and exit 78.
+
+use std::process::Output;
+
+use breakerd_tests::{Daemon, Setup};
+
+fn start_with(more: &str) -> (Daemon, Output, String) {
+    let daemon = Daemon::idle(&Setup { more: more.to_owned(), ..Setup::default() });
+    let output = daemon.second();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    (daemon, output, said)
+}
+
+/// The line of the file that holds this text, from 1.
+fn line_of(daemon: &Daemon, text: &str) -> usize {
+    let file = std::fs::read_to_string(daemon.config()).unwrap();
+    file.lines().position(|line| line.contains(text)).unwrap() + 1
+}
+
+#[test]
+fn an_unknown_key_is_named_with_its_place_and_the_nearest_one() {
+    let (daemon, output, said) = start_with("colldown = \"3s\"\n");
+    assert_eq!(output.status.code(), Some(78), "{said}");
+    let place = format!("{}:{}", daemon.config().display(), line_of(&daemon, "colldown"));
+    for part in [place.as_str(), "colldown", "cooldown"] {
+        assert!(said.contains(part), "no {part:?} in:\n{said}");
+    }
+}
+
+#[test]
+fn a_file_that_is_no_toml() {
+    let (daemon, output, said) = start_with("cooldown = = 3\n");
+    assert_eq!(output.status.code(), Some(78), "{said}");
+    let place = format!("{}:{}", daemon.config().display(), line_of(&daemon, "= = 3"));
+    assert!(said.contains(&place), "no {place:?} in:\n{said}");
+}
+
+#[test]
+fn a_value_out_of_its_bounds() {
+    let (_, output, said) = start_with("[breaker.\"x\"]\ntrip.consecutive_failures = 0\n");
+    assert_eq!(output.status.code(), Some(78), "{said}");
+    assert!(said.contains("trip.consecutive_failures") && said.contains('1'), "{said}");
+}
+
+#[test]
+fn a_file_that_is_not_there() {
+    let daemon = Daemon::idle(&Setup::default());
+    std::fs::remove_file(daemon.config()).unwrap();
+    let output = daemon.second();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(78), "{said}");
+    assert!(said.contains(&daemon.config().display().to_string()), "{said}");
+}
+
+#[test]
+fn an_unknown_subcommand_is_a_usage_error() {
+    let daemon = Daemon::idle(&Setup::default());
+    assert_eq!(daemon.cli(&["frobnicate"]).status.code(), Some(2));
+}
