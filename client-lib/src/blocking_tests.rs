@@ -51,7 +51,7 @@ fn the_whole_interface_with_no_daemon_ever() {
     let Err(CallError::Rejected(no)) = breaker.call(|| Ok::<_, ()>(())) else { panic!("admitted while open") };
     assert_eq!((no.state, no.reason), (State::Open, RejectReason::Open));
     assert!(no.retry_after().unwrap() > Duration::from_secs(10), "{no}");
-    assert_eq!(no.why, "3 consecutive failures, last http-401 (this-process)");
+    assert_eq!(no.why, "3 consecutive failures, last http-401 (this process alone)");
     let (name, value) = client.first_admitted(["openai", "anthropic"], |_| Ok::<_, ()>(1)).unwrap();
     assert_eq!((name.as_str(), value), ("chat/anthropic", 1));
     let none = client.first_admitted(["openai"], |_| Ok::<_, ()>(1)).unwrap_err();

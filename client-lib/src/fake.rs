@@ -68,13 +68,14 @@ impl FakeDaemon {
     pub(crate) fn stop(&mut self) {
         let Some(life) = self.life.take() else { return };
         *life.state.over.lock().unwrap() = true;
-        *life.state.mute.lock().unwrap() = false;
-        life.state.unmuted.notify_all();
         drop(UnixStream::connect(&self.path));
         life.thread.join().unwrap();
         for connection in life.state.connections.lock().unwrap().drain(..) {
             connection.shutdown(Shutdown::Both).unwrap_or(());
         }
+        // Not before: what lay unanswered stays so.
+        *life.state.mute.lock().unwrap() = false;
+        life.state.unmuted.notify_all();
     }
 
     /// Another life of it, which knows nothing of the last.

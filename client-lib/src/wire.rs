@@ -219,3 +219,7 @@ fn attachment(shared: &Shared) -> Arc<Attachment> {
     let process = shared.process();
     Arc::new(Attachment::new(Place::of(&shared.options), Arc::clone(&process.alone), Mono::now()))
 }
+
+#[cfg(test)]
+#[path = "wire_tests.rs"]
+mod tests;

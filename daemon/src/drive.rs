@@ -10,14 +10,16 @@ use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::time::Duration;
 
+use breakerd_core::fleet::Keys;
 use breakerd_core::{Change, ConnectionId, Core};
-use breakerd_proto::message::{Bye, Changed, Lagged, ToClient};
-use breakerd_proto::{Code, Mono};
+use breakerd_proto::message::{Answer, Bye, Changed, Lagged, ToClient};
+use breakerd_proto::{Code, Link, Mono};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, mpsc};
 
 use crate::config::Config;
 use crate::connection::{End, Heard, Line, Number};
+use crate::fleet;
 use crate::listen::{Accepted, Door, ListenError, Listening};
 use crate::outbox::Outbox;
 use crate::snapshot::{Place, Writer};
@@ -38,6 +40,8 @@ pub(crate) enum Event {
     Drained(Number),
     /// A connection has ended.
     Gone(Number, End),
+    /// The fleet's carrier has something to tell.
+    Fleet(breakerd_core::fleet::Heard),
     /// An operator or systemd asks to stop.
     Stop,
     /// A deadline may have come.
@@ -91,6 +95,8 @@ pub(crate) struct Drive {
     pub(crate) peers: BTreeMap<Number, Peer>,
     writer: Writer,
     save_at: Option<Mono>,
+    carrier: Option<fleet::Requests>,
+    link: Link,
     events: mpsc::Sender<Event>,
     next_number: Number,
 }
@@ -101,7 +107,8 @@ pub(crate) async fn run(config: Config) -> Result<(), StartError> {
     let (mut workers, mut control) = listen(&config).map_err(StartError::Listen)?;
     let mut timer = Timer::new().map_err(StartError::Runtime)?;
     watch_signals(&events).map_err(StartError::Runtime)?;
-    let mut drive = Drive::new(config, events.clone()).map_err(StartError::Runtime)?;
+    let (carrier, mut fleet) = config.fleet.as_ref().map(|fleet| fleet::start(fleet.into())).unzip();
+    let mut drive = Drive::new(config, events.clone(), carrier).map_err(StartError::Runtime)?;
     workers.start(Door::Worker, events.clone());
     control.start(Door::Control, events);
     drive.greet();
@@ -109,6 +116,7 @@ pub(crate) async fn run(config: Config) -> Result<(), StartError> {
         timer.set(drive.alarm()).map_err(StartError::Runtime)?;
         let event = tokio::select! {
             event = queue.recv() => event.ok_or(StartError::Lost)?,
+            heard = fleet_says(&mut fleet) => Event::Fleet(heard.ok_or(StartError::Lost)?),
             expired = timer.expired() => expired.map(|()| Event::Timeout).map_err(StartError::Runtime)?,
         };
         if matches!(event, Event::Stop) {
@@ -118,6 +126,14 @@ pub(crate) async fn run(config: Config) -> Result<(), StartError> {
     }
     drive.stop();
     Ok(())
+}
+
+/// The carrier's next word; never comes without a fleet.
+async fn fleet_says(fleet: &mut Option<fleet::Events>) -> Option<breakerd_core::fleet::Heard> {
+    match fleet {
+        Some(events) => events.recv().await,
+        None => std::future::pending().await,
+    }
 }
 
 fn listen(config: &Config) -> Result<(Listening, Listening), ListenError> {
@@ -141,7 +157,7 @@ fn watch_signals(events: &mpsc::Sender<Event>) -> std::io::Result<()> {
 }
 
 impl Drive {
-    fn new(config: Config, events: mpsc::Sender<Event>) -> std::io::Result<Self> {
+    fn new(config: Config, events: mpsc::Sender<Event>, carrier: Option<fleet::Requests>) -> std::io::Result<Self> {
         let now = Mono::now();
         // Keys that the standard library draws from the system: unlike in each life of the daemon.
         let draw = |what: &str| RandomState::new().hash_one(what);
@@ -153,6 +169,9 @@ impl Drive {
         let place = Place::within(&config.state);
         let mut core = Core::new(config.breakers.clone(), draw("jitter"));
         core.handle_snapshot(now, &place.load());
+        if let Some(keys) = config.fleet.as_ref().and_then(|fleet| Keys::of(&fleet.name)) {
+            core.join(now, keys, &format!("{}.{:08x}", config.breakers.host, instance >> 32), draw("link"));
+        }
         let writer = Writer::start(place, instance)?;
         Ok(Self {
             core,
@@ -162,6 +181,8 @@ impl Drive {
             peers: BTreeMap::new(),
             writer,
             save_at: None,
+            carrier,
+            link: Link::Standalone,
             events,
             next_number: 0,
         })
@@ -206,6 +227,7 @@ impl Drive {
                 self.core.handle_timeout(now);
                 self.save_if_due(now);
             }
+            Event::Fleet(heard) => self.core.handle_heard(now, heard),
             Event::Stop => {}
         }
     }
@@ -277,6 +299,35 @@ impl Drive {
             log(&change);
             self.save_at = self.save_at.or(Some(now.after(SNAPSHOT_DELAY)));
             self.tell(change);
+        }
+        while let Some((id, request, verdict)) = self.core.poll_answer() {
+            if let Some(peer) = self.peers.values().find(|peer| peer.id == Some(id)) {
+                peer.outbox.send(&Answer { request, verdict }.into());
+            }
+        }
+        while let Some(request) = self.core.poll_request() {
+            if self.carrier.as_ref().is_some_and(|carrier| !carrier.ask(request)) {
+                tracing::error!("bug: the fleet's carrier has not taken what the link asked");
+            }
+        }
+        self.show_link();
+    }
+
+    /// One line when the link changes: an operator looks for these words.
+    fn show_link(&mut self) {
+        let link = self.core.link();
+        if std::mem::replace(&mut self.link, link) == link {
+            return;
+        }
+        let Some(fleet) = &self.config.fleet else { return };
+        let (redis, name) = (&fleet.redis, &fleet.name);
+        let failure = self.core.link_since().and_then(|(_, failure)| failure).unwrap_or("not reached yet");
+        match link {
+            Link::Joined => tracing::info!("joined {redis} as \"{name}\", {} breakers", self.core.sizes().1),
+            Link::Detached => {
+                tracing::warn!("detached from {redis}: {failure}; this host decides alone and goes on trying");
+            }
+            Link::Standalone => {}
         }
     }
 

@@ -2,7 +2,6 @@
 //!
 //! `drive` is the one loop; everything else turns bytes into its events or its decisions into bytes.
 
-
 mod cli;
 mod config;
 mod connection;

@@ -89,6 +89,8 @@ impl Outbox {
         let mut waiting = self.waiting.borrow_mut();
         (waiting.gone, waiting.bytes) = (true, Vec::new());
         // The peer sees the end at once, whatever descriptors of the socket are still about.
-        drop(rustix::net::shutdown(self.socket(), rustix::net::Shutdown::Both));
+        if let Err(error) = rustix::net::shutdown(self.socket(), rustix::net::Shutdown::Both) {
+            tracing::trace!(%error, "the peer was gone first");
+        }
     }
 }

@@ -43,10 +43,11 @@ impl Drive {
             ToDaemon::Forget(forget) => return self.core.handle_forget(now, id, forget.request),
             ToDaemon::Query(query) => {
                 let request = query.request;
-                self.core
-                    .handle_query(now, id, &query)
-                    .map(|verdict| ToClient::from(Answer { request, verdict }))
-                    .map_err(|refusal| (request, refusal))
+                match self.core.handle_query(now, id, &query) {
+                    Ok(Some(verdict)) => Ok(Answer { request, verdict }.into()),
+                    Ok(None) => return, // the fleet is asked; the answer comes by itself
+                    Err(refusal) => Err((request, refusal)),
+                }
             }
             ToDaemon::Register(register) => {
                 let request = register.request;
@@ -126,13 +127,7 @@ impl Drive {
         );
     }
 
-    fn command(
-        &mut self,
-        now: Mono,
-        number: Number,
-        id: ConnectionId,
-        command: &Command,
-    ) -> Result<ToClient, Refusal> {
+    fn command(&mut self, now: Mono, number: Number, id: ConnectionId, command: &Command) -> Result<ToClient, Refusal> {
         let author = self.author(number, id, command.action)?;
         self.core.command(now, &author, command).map(Into::into)
     }
@@ -163,7 +158,9 @@ impl Drive {
             }
             Door::Worker => {
                 let control = self.config.listen.control.display();
-                Err(denied(format!("force and release are an operator's, through {control}; user {user} asked a worker's socket")))
+                Err(denied(format!(
+                    "force and release are an operator's, through {control}; user {user} asked a worker's socket"
+                )))
             }
         }
     }
@@ -180,7 +177,7 @@ impl Drive {
             link: self.core.link(),
             redis: fleet.map(|fleet| fleet.redis.clone()).unwrap_or_default(),
             fleet: fleet.map(|fleet| fleet.name.clone()).unwrap_or_default(),
-            link_ms: clock::ms_up(now.since(self.started)),
+            link_ms: clock::ms_up(now.since(self.core.link_since().map_or(self.started, |(since, _)| since))),
             workers: u32::try_from(workers).unwrap_or(u32::MAX),
             breakers: u32::try_from(breakers).unwrap_or(u32::MAX),
             stale_reports: self.core.stale_reports(),

@@ -120,7 +120,7 @@ proptest! {
                 Step::Ask(worker) => {
                     let query = Query { request, lane: 0, deadline: at(now + 5), counts: Counts::default() };
                     core.handle_timeout(at(now));
-                    let verdict = core.handle_query(at(now), connections[worker], &query).unwrap();
+                    let verdict = core.handle_query(at(now), connections[worker], &query).unwrap().unwrap();
                     let expected = model.ask(now);
                     match verdict {
                         Verdict::Admit { generation } => {

@@ -176,7 +176,7 @@ impl World {
         let worker = self.workers.get_mut(who).unwrap();
         let deadline = Mono(self.now.0 + 5_000_000);
         let query = Query { request: self.request, lane: worker.lane, deadline, counts: worker.counts };
-        let verdict = self.core.handle_query(self.now, worker.connection.unwrap(), &query).unwrap();
+        let verdict = self.core.handle_query(self.now, worker.connection.unwrap(), &query).unwrap().unwrap();
         self.answer = match verdict {
             Verdict::Admit { generation } => {
                 worker.permits.push_back((generation, 0));

@@ -125,7 +125,8 @@ impl Daemon {
 
     /// The same with the binary that ships, optimised.
     pub fn released() -> Self {
-        let mut daemon = Self { binary: shipped(), ..Self::idle(&Setup::default()) };
+        let mut daemon = Self::idle(&Setup::default());
+        daemon.binary = shipped();
         daemon.run();
         daemon
     }

@@ -3,6 +3,7 @@
 
 mod breaker;
 mod bytes;
+mod client;
 mod half_open;
 mod operate;
 mod pages;

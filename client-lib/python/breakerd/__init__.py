@@ -73,10 +73,11 @@ class NoAnswer(ResetRefused):
 
 
 from . import _native  # noqa: E402 (the classes above stand first: what follows imports them)
+from ._backend import LastFailure, Sight  # noqa: E402
 from ._classify import ABANDONED, IGNORED, SUCCESS, Outcome, failure  # noqa: E402
 from ._fake import Fake, fake  # noqa: E402
 from ._first import FirstAdmitted, first_admitted  # noqa: E402
-from ._guard import Guard, LastFailure, breaker  # noqa: E402
+from ._guard import Guard, breaker  # noqa: E402
 from ._native import Health  # noqa: E402
 from ._permit import Permit  # noqa: E402
 from ._policy import Policy  # noqa: E402
@@ -97,6 +98,7 @@ __all__ = [
     "Policy",
     "Rejected",
     "ResetRefused",
+    "Sight",
     "breaker",
     "failure",
     "fake",

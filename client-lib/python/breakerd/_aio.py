@@ -31,8 +31,8 @@ class LoopLink:
 
     __slots__ = ("__weakref__", "_loop", "_of", "_stood", "_waiting", "_watched", "_writes", "connection")
 
-    def __init__(self, client: _breakerd.Client, loop: asyncio.AbstractEventLoop) -> None:
-        self.connection = _breakerd.Connection(client)
+    def __init__(self, connection: _breakerd.Connection, loop: asyncio.AbstractEventLoop) -> None:
+        self.connection = connection
         # Weak, since the loop is the key under which this link is kept.
         self._loop = weakref.ref(loop)
         self._waiting: Dict[int, asyncio.Future[Any]] = {}
@@ -122,6 +122,8 @@ class LoopLink:
 
     def __del__(self) -> None:
         self.close()
+        if len(_idle) < _IDLE_MAX:
+            _idle.append(self.connection)
 
     def _ready(self) -> None:
         for number, answer in self.connection.receive():
@@ -169,6 +171,10 @@ def _wait(socket: Optional[Tuple[int, int, bool]], seconds: float) -> bool:
     return bool(poll.poll(max(1.0, seconds * 1000)))
 
 
+_IDLE_MAX = 4
+# Connections whose loop is over. The next loop takes one up, so that a program which runs a loop for each of its tasks
+# neither connects each time nor, as a worker, begins its run of failures anew.
+_idle: List[_breakerd.Connection] = []
 _links: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, LoopLink] = weakref.WeakKeyDictionary()
 _links_lock = threading.Lock()
 
@@ -184,8 +190,8 @@ def link(client: _breakerd.Client, loop: asyncio.AbstractEventLoop) -> LoopLink:
     if found is None:
         with _links_lock:
             for closed in [one for one in list(_links) if one.is_closed()]:
-                _links.pop(closed).close()
-            found = _links[loop] = LoopLink(client, loop)
+                del _links[closed]
+            found = _links[loop] = LoopLink(_idle.pop() if _idle else _breakerd.Connection(client), loop)
     return found
 
 
@@ -196,6 +202,8 @@ def _after_fork() -> None:
     _links = weakref.WeakKeyDictionary()
     for one in inherited:
         one.close()
+    inherited.clear()
+    _idle.clear()
 
 
 os.register_at_fork(after_in_child=_after_fork)

@@ -2,21 +2,44 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, List, NamedTuple, Optional, Protocol, Tuple
+import datetime
+from typing import TYPE_CHECKING, Any, List, NamedTuple, Optional, Protocol
 
 if TYPE_CHECKING:
     from ._lane import Lane
 
 
+class LastFailure(NamedTuple):
+    """This worker's last failure."""
+
+    kind: str
+    """``http-503``, ``timeout``, a class name."""
+    detail: str
+    """A status and an error code, or nothing."""
+    at: datetime.datetime
+    """When, in UTC."""
+
+    @classmethod
+    def ago(cls, kind: str, detail: str, seconds: float) -> LastFailure:
+        """A failure of so many seconds ago."""
+        now = datetime.datetime.now(datetime.timezone.utc)
+        return cls(kind, detail, now - datetime.timedelta(seconds=seconds))
+
+
 class Sight(NamedTuple):
-    """What this worker sees of a breaker."""
+    """What this worker sees of a breaker, all at one moment."""
 
     state: str
+    """``closed``, ``open`` or ``half-open``."""
     failures: int
-    last_failure: Optional[Tuple[str, str, float]]
-    """Kind, detail, seconds ago."""
+    """This worker's failures: while closed, the run that it is in; from a trip until the breaker closes again, that run
+    and every later failure of its calls in flight."""
+    last_failure: Optional[LastFailure]
+    """This worker's last failure, if it had one."""
     retry_after: Optional[float]
+    """Seconds until a call is worth trying; 0 while closed, ``None`` under a force without end."""
     why: str
+    """Why it is so and who made it so, for people."""
 
 
 class Backend(Protocol):

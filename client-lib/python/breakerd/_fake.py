@@ -6,7 +6,7 @@ import contextlib
 from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Optional, Tuple
 
 from . import _backend
-from ._backend import Sight
+from ._backend import LastFailure, Sight
 from ._classify import Outcome
 
 if TYPE_CHECKING:
@@ -93,13 +93,14 @@ class Fake:
 
     def observe(self, lane: Lane) -> Sight:
         """What is seen: the run of failures among what was reported."""
-        failures, last = 0, None
+        failures = 0
+        last: Optional[LastFailure] = None
         for outcome in self._outcomes.get(lane.name, ()):
             if outcome.word == "success":
                 failures = 0
             elif outcome.word == "failure":
                 failures += 1
-                last = (outcome.kind, outcome.detail, 0.0)
+                last = LastFailure.ago(outcome.kind, outcome.detail, 0.0)
         state = self._states.get(lane.name, "closed")
         return Sight(state, failures, last, _RETRY_AFTER_S if state == "open" else 0.0, "")
 

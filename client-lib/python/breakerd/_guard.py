@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import datetime
 from types import TracebackType
-from typing import Any, Callable, NamedTuple, Optional, Type, TypeVar
+from typing import Any, Callable, Optional, Type, TypeVar
 
 from . import _backend, _decorate
+from ._backend import LastFailure, Sight
 from ._classify import Classify, Rules
 from ._lane import Lane, lane
 from ._permit import Permit
@@ -16,17 +16,6 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 _NAME_BYTES_MAX = 128
 _NAME_ALPHABET = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._:/@+-")
-
-
-class LastFailure(NamedTuple):
-    """This worker's last failure."""
-
-    kind: str
-    """``http-503``, ``timeout``, a class name."""
-    detail: str
-    """A status and an error code, or nothing."""
-    at: datetime.datetime
-    """When, in UTC."""
 
 
 class Guard:
@@ -82,36 +71,25 @@ class Guard:
 
     # -- to look at --
 
+    def observe(self) -> Sight:
+        """What this worker sees, all at one moment. The properties below are parts of it."""
+        return _backend.current().observe(self._lane)
+
     @property
     def state(self) -> str:
         """``closed``, ``open`` or ``half-open``."""
-        return self._sight().state
+        return self.observe().state
 
     @property
     def failures(self) -> int:
         """This worker's failures: while closed, the run that it is in; from a trip until the breaker closes again,
         that run and every later failure of its calls in flight."""
-        return self._sight().failures
+        return self.observe().failures
 
     @property
     def last_failure(self) -> Optional[LastFailure]:
         """This worker's last failure, if it had one."""
-        last = self._sight().last_failure
-        if last is None:
-            return None
-        kind, detail, ago = last
-        at = datetime.datetime.now(datetime.timezone.utc) - datetime.timedelta(seconds=ago)
-        return LastFailure(kind, detail, at)
-
-    @property
-    def retry_after(self) -> Optional[float]:
-        """Seconds until a call is worth trying; 0 where it would be admitted, ``None`` under a force without end."""
-        return self._sight().retry_after
-
-    @property
-    def why(self) -> str:
-        """Why the breaker is as it is, and who made it so, for people."""
-        return self._sight().why
+        return self.observe().last_failure
 
     def reset(self, because: str) -> None:
         """Changes the breaker to closed, everywhere. Raises ``breakerd.Denied`` where the account lacks the right and
@@ -122,9 +100,6 @@ class Guard:
     async def reset_async(self, because: str) -> None:
         """The same, awaited on the running loop."""
         await _backend.current().reset_async(self._lane, because)
-
-    def _sight(self) -> _backend.Sight:
-        return _backend.current().observe(self._lane)
 
     def __repr__(self) -> str:
         return f"<breakerd.Guard {self.name}>"

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import threading
+import time
 from typing import TYPE_CHECKING, Any, Dict, NamedTuple, Optional
 
 from . import _aio, _breakerd
-from ._backend import Sight
+from ._backend import LastFailure, Sight
 from ._warn import logger
 
 if TYPE_CHECKING:
     from ._lane import Lane
+
+_REPEAT_S = 60.0
 
 
 class Health(NamedTuple):
@@ -41,6 +44,7 @@ class Native:
 
     def __init__(self) -> None:
         self.client = _breakerd.Client()
+        self._told: Dict[str, float] = {}
 
     def admit(self, lane: Lane) -> Any:
         """May this worker call?"""
@@ -72,7 +76,8 @@ class Native:
             link = _aio.link(self.client, loop)
             sight = link.now(link.connection.observe(breaker))
         self._tell()
-        return Sight(*sight)
+        state, failures, last, retry_after, why = sight
+        return Sight(state, failures, last and LastFailure.ago(*last), retry_after, why)
 
     def reset(self, lane: Lane, because: str) -> None:
         """Changes it to closed. Waits up to 250 ms, since the fleet may have to be asked."""
@@ -109,8 +114,12 @@ class Native:
 
     def _tell(self) -> None:
         if self.client.has_warnings:
+            now = time.monotonic()
             for sentence in self.client.warnings():
-                logger.warning("%s", sentence)
+                # Each connection of the process tells of the same trouble.
+                if now - self._told.get(sentence, -_REPEAT_S) >= _REPEAT_S:
+                    self._told = {sentence: now}
+                    logger.warning("%s", sentence)
 
 
 def _raise_refusal(word: str, sentence: str) -> None:

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use breakerd_proto::clock::ms_up;
-use breakerd_proto::message::{BreakerRow, LaneRow, View};
 use breakerd_proto::{Failure, Mode, Mono, Name, Outcome, Override, RejectReason, State, Verdict, limits};
 
 use crate::account::Charge;
 use crate::cell::Cell;
 use crate::change::{Because, Change, What};
+use crate::fleet::OpKind;
+use crate::joint::Joint;
 use crate::lane::Lane;
 use crate::settings::Policy;
 use crate::window::Window;
@@ -22,13 +23,31 @@ pub(crate) struct Turn<'a> {
     pub(crate) rng: &'a mut fastrand::Rng,
     pub(crate) host: &'a str,
     pub(crate) forget_after: Duration,
+    pub(crate) stand: Stand,
     pub(crate) out: &'a mut Effects,
+}
+
+/// How the host stands to its fleet, as far as one breaker must know.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Stand {
+    /// No fleet.
+    #[default]
+    Alone,
+    /// The fleet answers: it judges.
+    Joined,
+    /// The fleet has been away too short for probes without its lease.
+    JustDetached,
+    /// The fleet is away: the host judges.
+    Detached,
 }
 
 /// What a turn leaves to be drained.
 #[derive(Debug, Default)]
 pub(crate) struct Effects {
     pub(crate) changes: VecDeque<Change>,
+    pub(crate) answers: VecDeque<(ConnectionId, u32, Verdict)>,
+    /// Wishes of the breaker that is being touched.
+    pub(crate) wishes: Vec<(OpKind, Because)>,
     /// Receipts of things that are held no longer.
     pub(crate) released: Vec<Charge>,
     pub(crate) stale_reports: u64,
@@ -74,6 +93,22 @@ pub(crate) enum Finding {
     Verdict(Verdict),
     /// A probe may go out: [`Breaker::grant`] it.
     ProbeFree,
+    /// A probe may go out once the fleet has leased it: [`Breaker::await_lease`].
+    LeaseNeeded,
+}
+
+/// Whether a probe may go out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Probes {
+    Free,
+    ByLease,
+    Out,
+}
+
+impl Probes {
+    pub(crate) fn of(more: bool) -> Self {
+        if more { Self::Free } else { Self::Out }
+    }
 }
 
 /// One breaker of the table.
@@ -85,12 +120,13 @@ pub(crate) struct Breaker {
     pub(crate) charge: Charge,
     pub(crate) generation: u64,
     pub(crate) host: Cell,
+    pub(crate) joint: Joint,
     pub(crate) forced: Option<Forced>,
-    window: Window,
+    pub(crate) window: Window,
     pub(crate) lanes: BTreeMap<WorkerId, Lane>,
     permits: Vec<Permit>,
     pub(crate) asked: Mono,
-    failures_total: u64,
+    pub(crate) failures_total: u64,
 }
 
 impl Breaker {
@@ -101,6 +137,7 @@ impl Breaker {
             charge,
             generation: 1,
             host: Cell { since: now, ..Cell::default() },
+            joint: Joint::default(),
             forced: None,
             window: Window::default(),
             lanes: BTreeMap::new(),
@@ -110,9 +147,22 @@ impl Breaker {
         }
     }
 
-    /// What is shown: an override's state, else the cell's.
+    /// What is shown: an override's state, else the ruling cell's.
     pub(crate) fn state(&self) -> State {
-        self.forced.as_ref().map_or(self.host.state, |forced| forced.to.state())
+        self.forced.as_ref().map_or(self.ruling().state, |forced| forced.to.state())
+    }
+
+    /// The cell that counts: the fleet's unless it is closed, else the host's.
+    pub(crate) fn ruling(&self) -> &Cell {
+        if self.fleet_rules() { &self.joint.cell } else { &self.host }
+    }
+
+    pub(crate) fn fleet_rules(&self) -> bool {
+        self.joint.cell.state != State::Closed
+    }
+
+    pub(crate) fn ruling_mut(&mut self) -> &mut Cell {
+        if self.fleet_rules() { &mut self.joint.cell } else { &mut self.host }
     }
 
     /// Whether the table may forget it: closed, no override, no worker that has registered it.
@@ -121,23 +171,40 @@ impl Breaker {
     }
 
     /// May a worker call? Changes nothing.
-    pub(crate) fn find(&self, now: Mono) -> Finding {
+    pub(crate) fn find(&self, now: Mono, stand: Stand) -> Finding {
         if let Some(forced) = &self.forced {
             return Finding::Verdict(self.forced_verdict(forced, now));
         }
         if self.policy.mode == Mode::Off {
             return Finding::Verdict(Verdict::Admit { generation: self.generation });
         }
-        let reason = match self.host.state {
+        let cell = self.ruling();
+        let reason = match cell.state {
             State::Closed => return Finding::Verdict(Verdict::Admit { generation: self.generation }),
-            State::Open if now < self.host.until => RejectReason::Open,
-            State::HalfOpen if self.permits_out() >= self.policy.probe.permits => RejectReason::Probing,
-            State::Open | State::HalfOpen => return Finding::ProbeFree,
+            State::Open if now < cell.until => RejectReason::Open,
+            State::Open | State::HalfOpen => match self.probes(now, stand) {
+                Probes::Free => return Finding::ProbeFree,
+                Probes::ByLease => return Finding::LeaseNeeded,
+                Probes::Out => RejectReason::Probing,
+            },
         };
         Finding::Verdict(match self.policy.mode {
             Mode::On => self.reject(reason, now),
             Mode::Shadow | Mode::Off => Verdict::Admit { generation: self.generation },
         })
+    }
+
+    /// Whether a probe may go out, the cooldown being over.
+    fn probes(&self, now: Mono, stand: Stand) -> Probes {
+        let more = self.permits_out() < self.policy.probe.permits;
+        match stand {
+            _ if !self.fleet_rules() => Probes::of(more),
+            Stand::Joined => self.leased_probes(now, more),
+            // Somebody's lease may still hold, and nobody can be asked.
+            _ if self.joint.foreign_lease(now) => Probes::Out,
+            Stand::Detached | Stand::Alone => Probes::of(more),
+            Stand::JustDetached => Probes::Out,
+        }
     }
 
     fn forced_verdict(&self, forced: &Forced, now: Mono) -> Verdict {
@@ -152,27 +219,11 @@ impl Breaker {
         Verdict::Reject { generation, state, reason, retry_after_ms }
     }
 
-    /// When to ask again, in milliseconds; none under a force without end.
-    fn retry_after_ms(&self, now: Mono) -> Option<u64> {
-        if let Some(forced) = &self.forced {
-            return match forced.to {
-                Override::ForcedClosed => Some(0),
-                Override::ForcedOpen => forced.end.map(|end| ms_up(end.left(now))),
-            };
-        }
-        match self.host.state {
-            State::Closed => Some(0),
-            State::Open => Some(ms_up(self.host.until.left(now))),
-            State::HalfOpen if self.permits_out() < self.policy.probe.permits => Some(0),
-            State::HalfOpen => Some(ms_up(limits::PROBING_RETRY_AFTER_MIN)),
-        }
-    }
-
     /// Lets a probe out. Only after [`Finding::ProbeFree`] at the same `now`.
     pub(crate) fn grant(&mut self, turn: &mut Turn<'_>, asker: Asker, charge: Charge) -> Verdict {
-        if self.host.state == State::Open {
+        if self.ruling().state == State::Open {
             let from = self.state();
-            self.host.probe(turn.now);
+            self.ruling_mut().probe(turn.now);
             self.change(turn, from, What::Probe);
         }
         turn.out.next_permit = turn.out.next_permit.wrapping_add(1).max(1);
@@ -225,7 +276,7 @@ impl Breaker {
     fn is_evidence(&self, generation: u64) -> bool {
         generation == self.generation
             && self.forced.is_none()
-            && self.host.state == State::Closed
+            && self.ruling().state == State::Closed
             && self.policy.mode != Mode::Off
     }
 
@@ -260,16 +311,21 @@ impl Breaker {
         if let Some(lane) = self.lanes.get_mut(&from.worker) {
             lane.failures = lane.failures.saturating_add(1);
         }
-        if self.host.state == State::Open && self.forced.is_none() {
+        if self.ruling().state == State::Open && self.forced.is_none() {
             self.extend(turn, wish(failure, at));
         }
     }
 
     /// Moves the deadline of an open breaker later, never sooner.
     fn extend(&mut self, turn: &mut Turn<'_>, until: Option<Mono>) {
-        let Some(until) = until.filter(|until| *until > self.host.until) else { return };
+        let Some(until) = until.filter(|until| *until > self.ruling().until) else { return };
         let from = self.state();
-        self.host.until = until;
+        self.ruling_mut().until = until;
+        if self.fleet_rules() {
+            let (expected, duration_ms) = (self.joint.version, ms_up(until.left(turn.now)));
+            let because = self.joint.cell.because.clone();
+            turn.out.wishes.push((OpKind::Extend { expected, duration_ms }, because));
+        }
         self.change(turn, from, What::Extend);
     }
 
@@ -277,7 +333,7 @@ impl Breaker {
     fn judge(&mut self, turn: &mut Turn<'_>, from: &Reporter<'_>, at: Mono, failure: &Failure) {
         let Some(lane) = self.lanes.get_mut(&from.worker) else { return };
         lane.failures = lane.failures.saturating_add(1);
-        let (run, _began) = lane.fail(self.generation, at);
+        let (run, began) = lane.fail(self.generation, at);
         let pooled = self.window.fail(at);
         let enough = self.policy.consecutive_failures;
         let why = match (run >= enough, pooled >= enough) {
@@ -290,6 +346,10 @@ impl Breaker {
         let before = self.state();
         self.host.trip(turn.now, lasts, because);
         self.host.until = self.host.until.max(wish(failure, at).unwrap_or_default());
+        let contradicted = pooled < enough && self.window.contradicts(from.worker, began);
+        if self.policy.mode == Mode::On && !contradicted {
+            self.propose_trip(turn);
+        }
         self.change(turn, before, What::Trip);
     }
 
@@ -303,29 +363,42 @@ impl Breaker {
         if self.forced.is_some() {
             return;
         }
+        if let (Outcome::Failure(_), Some(lane)) = (outcome, self.lanes.get_mut(&from.worker)) {
+            lane.failures = lane.failures.saturating_add(1);
+        }
+        if self.fleet_rules() && turn.stand == Stand::Joined || self.joint.lease.is_some() {
+            return self.settle_leased(turn, from, outcome);
+        }
         let before = self.state();
         match outcome {
             Outcome::Ignored | Outcome::Abandoned => {}
             Outcome::Success { .. } => {
-                self.host.successes = self.host.successes.saturating_add(1);
-                let (done, need) = (self.host.successes, self.policy.probe.successes);
+                let need = self.policy.probe.successes;
+                let cell = self.ruling_mut();
+                cell.successes = cell.successes.saturating_add(1);
+                let done = cell.successes;
                 if done >= need {
                     let why = format!("{done} of {need} probes succeeded");
-                    self.host.close(turn.now, Because::new(&format!("{}@{}", from.label, turn.host), &why));
+                    let because = Because::new(&format!("{}@{}", from.label, turn.host), &why);
+                    self.recover_alone(turn.now, because);
                     self.change(turn, before, What::Recover);
                 }
             }
             Outcome::Failure(failure) => {
-                if let Some(lane) = self.lanes.get_mut(&from.worker) {
-                    lane.failures = lane.failures.saturating_add(1);
-                }
-                let lasts = self.policy.cooldown.lasts(self.host.step.saturating_add(1), turn.rng);
-                let why = format!("the probe failed: {}", failure.kind);
-                self.host.reopen(turn.now, lasts, Because::new(&format!("{}@{}", from.label, turn.host), &why));
-                self.host.until = self.host.until.max(wish(failure, turn.now).unwrap_or_default());
+                let (until, because) = self.reopening(turn, from, failure);
+                let cell = self.ruling_mut();
+                cell.reopen(turn.now, until.left(turn.now), because);
                 self.change(turn, before, What::Reopen);
             }
         }
+    }
+
+    /// Until when a failed probe keeps it open, and the words for it.
+    pub(crate) fn reopening(&self, turn: &mut Turn<'_>, from: &Reporter<'_>, failure: &Failure) -> (Mono, Because) {
+        let lasts = self.policy.cooldown.lasts(self.ruling().step.saturating_add(1), turn.rng);
+        let until = turn.now.after(lasts).max(wish(failure, turn.now).unwrap_or_default());
+        let why = format!("the probe failed: {}", failure.kind);
+        (until, Because::new(&format!("{}@{}", from.label, turn.host), &why))
     }
 
     /// The connection has ended: its probes come back, and its lane goes with the worker's last registration.
@@ -334,6 +407,7 @@ impl Breaker {
             std::mem::take(&mut self.permits).into_iter().partition(|p| p.asker.connection == connection);
         self.permits = stay;
         turn.out.released.extend(gone.into_iter().map(|permit: Permit| permit.charge));
+        self.stop_waiting(turn, |asker| asker.connection == connection);
         if let Some(lane) = self.lanes.get_mut(&worker) {
             lane.registrations = lane.registrations.saturating_sub(1);
             if lane.registrations == 0 {
@@ -344,14 +418,17 @@ impl Breaker {
 
     /// Takes the permit back that this request was granted.
     pub(crate) fn take_back(&mut self, turn: &mut Turn<'_>, connection: ConnectionId, request: u32) {
+        self.stop_waiting(turn, |asker| asker == Asker { connection, request });
         if let Some(held) = self.permits.iter().position(|p| p.asker == Asker { connection, request }) {
             turn.out.released.push(self.permits.swap_remove(held).charge);
         }
     }
 
-    /// Whether the probe that this request was granted is still out.
+    /// Whether this request waits for a probe, or the one that it was granted is still out.
     pub(crate) fn holds(&self, connection: ConnectionId, request: u32) -> bool {
-        self.permits.iter().any(|p| p.asker == Asker { connection, request })
+        let asker = Asker { connection, request };
+        let waits = self.joint.waiting.as_ref().is_some_and(|waiting| waiting.asker == asker);
+        waits || self.permits.iter().any(|p| p.asker == asker)
     }
 
     /// The probes that the connection has out.
@@ -362,21 +439,26 @@ impl Breaker {
     /// An operator's change to closed. What is beneath an override closes; the override stays.
     pub(crate) fn reset(&mut self, turn: &mut Turn<'_>, because: Because) {
         let from = self.state();
-        self.host.close(turn.now, because);
+        self.host.close(turn.now, because.clone());
+        self.joint.close(turn.now, because.clone());
+        self.wish(turn, OpKind::Reset { expected: None }, because);
         self.change(turn, from, What::Reset);
     }
 
     /// Lays an override over the state.
     pub(crate) fn force(&mut self, turn: &mut Turn<'_>, to: Override, end: Option<Mono>, because: Because) {
         let from = self.state();
+        let duration_ms = end.map(|end| ms_up(end.left(turn.now)));
+        self.wish(turn, OpKind::Force { to, duration_ms }, because.clone());
         self.forced = Some(Forced { to, end, since: turn.now, because });
         self.change(turn, from, What::Force);
     }
 
     /// Takes the override away; what is beneath shows again.
-    pub(crate) fn release(&mut self, turn: &mut Turn<'_>) {
+    pub(crate) fn release(&mut self, turn: &mut Turn<'_>, because: Because) {
         let from = self.state();
         if self.forced.take().is_some() {
+            self.wish(turn, OpKind::Release { expected: None }, because);
             self.change(turn, from, What::Release);
         }
     }
@@ -386,11 +468,12 @@ impl Breaker {
         let permit = self.permits.iter().map(|permit| permit.expires).min();
         let end = self.forced.as_ref().and_then(|forced| forced.end);
         let idle = self.idle_at(forget_after);
-        [permit, end, idle].into_iter().flatten().min()
+        [permit, end, idle, self.lease_wake()].into_iter().flatten().min()
     }
 
     fn idle_at(&self, forget_after: Duration) -> Option<Mono> {
-        let idle = self.host.state != State::Closed && self.permits.is_empty();
+        // What the fleet holds open the fleet forgets: nobody may close it for others by having no callers of his own.
+        let idle = !self.fleet_rules() && self.host.state != State::Closed && self.permits.is_empty();
         idle.then(|| self.host.until.max(self.asked).after(forget_after))
     }
 
@@ -401,8 +484,9 @@ impl Breaker {
         self.permits = out;
         turn.out.released.extend(due.into_iter().map(|permit: Permit| permit.charge));
         if self.forced.as_ref().is_some_and(|forced| forced.end.is_some_and(|end| end <= now)) {
-            self.release(turn);
+            self.release(turn, Because::new("breakerd", "its end came"));
         }
+        self.tend_lease(turn);
         if self.idle_at(turn.forget_after).is_some_and(|at| at <= now) {
             let from = self.state();
             self.host.close(now, Because::new("breakerd", "nobody has asked since its deadline"));
@@ -411,11 +495,11 @@ impl Breaker {
     }
 
     /// Every change ends here: a new generation, no evidence, no probes of the old state, one record (I4, I15).
-    fn change(&mut self, turn: &mut Turn<'_>, from: State, what: What) {
+    pub(crate) fn change(&mut self, turn: &mut Turn<'_>, from: State, what: What) {
         self.generation = self.generation.saturating_add(1);
         self.window.clear();
-        if self.host.state != State::HalfOpen {
-            turn.out.released.extend(self.permits.drain(..).map(|permit| permit.charge));
+        if self.ruling().state != State::HalfOpen {
+            self.recall(turn);
         }
         let fresh = self.state() == State::Closed && !matches!(what, What::Force);
         if fresh {
@@ -425,57 +509,19 @@ impl Breaker {
         turn.out.changes.push_back(Change { name: self.name.clone(), from, view, what, at: turn.now });
     }
 
+    /// The probes that are out count no more.
+    pub(crate) fn recall(&mut self, turn: &mut Turn<'_>) {
+        turn.out.released.extend(self.permits.drain(..).map(|permit| permit.charge));
+    }
+
     pub(crate) fn permits_out(&self) -> u32 {
         u32::try_from(self.permits.len()).unwrap_or(u32::MAX)
     }
 
-    /// What it is, for whoever may see it.
-    pub(crate) fn view(&self, now: Mono) -> View {
-        let (since, because) = match &self.forced {
-            Some(forced) => (forced.since, &forced.because),
-            None => (self.host.since, &self.host.because),
-        };
-        View {
-            state: self.state(),
-            forced: self.forced.as_ref().map(|forced| forced.to),
-            mode: self.policy.mode,
-            generation: self.generation,
-            retry_after_ms: self.retry_after_ms(now),
-            age_ms: ms_up(now.since(since)),
-            by: because.by.clone(),
-            why: because.why.clone(),
-            host_only: false,
-        }
-    }
-
-    pub(crate) fn row(&self, now: Mono) -> BreakerRow {
-        let largest = self.lanes.values().map(|lane| lane.failures).max().unwrap_or(0);
-        BreakerRow {
-            name: self.name.as_str().to_owned(),
-            view: self.view(now),
-            failures: largest.max(u64::from(self.window.run())),
-            failures_total: self.failures_total,
-            workers: u32::try_from(self.lanes.len()).unwrap_or(u32::MAX),
-            permits_out: self.permits_out(),
-            successes: self.host.successes,
-        }
-    }
-
-    pub(crate) fn lane_row(&self, worker: WorkerId, label: &str, now: Mono) -> Option<LaneRow> {
-        let lane = self.lanes.get(&worker)?;
-        Some(LaneRow {
-            worker: worker.0,
-            label: label.to_owned(),
-            failures: lane.failures,
-            successes_total: lane.successes_total,
-            failures_total: lane.failures_total,
-            last_failure: lane.last_failure(now),
-        })
-    }
-
     /// Gives back everything that it holds; the table forgets it.
     pub(crate) fn into_charges(self) -> impl Iterator<Item = Charge> {
-        self.permits.into_iter().map(|permit| permit.charge).chain([self.charge])
+        let waiting = self.joint.waiting.map(|waiting| waiting.charge);
+        self.permits.into_iter().map(|permit| permit.charge).chain(waiting).chain([self.charge])
     }
 }
 

@@ -9,6 +9,8 @@ use breakerd_proto::{Code, Counts, Mono, Name, Outcome, RejectReason, Verdict, l
 use crate::account::{Accounts, Held};
 use crate::breaker::{Asker, Breaker, Effects, Finding, Reporter, Turn};
 use crate::change::{Because, Change};
+use crate::joined::Fleet;
+use crate::joint::Waiting;
 use crate::refusal::Refusal;
 use crate::settings::{Settings, check_patch};
 use crate::table::{BreakerId, Table};
@@ -34,6 +36,7 @@ pub struct Core {
     identities: BTreeMap<Identity, WorkerId>,
     connections: BTreeMap<ConnectionId, Connection>,
     next_number: u64,
+    pub(crate) fleet: Option<Fleet>,
     pub(crate) out: Effects,
 }
 
@@ -53,6 +56,7 @@ impl Core {
             identities: BTreeMap::new(),
             connections: BTreeMap::new(),
             next_number: 0,
+            fleet: None,
             out: Effects::default(),
         }
     }
@@ -72,7 +76,7 @@ impl Core {
         }
         let most = quotas.connections_per_account;
         let charge = self.accounts.charge(peer.uid, Held::Connection, most).ok_or_else(|| refusal(most))?;
-        let worker = self.join(now, peer, hello);
+        let worker = self.enlist(now, peer, hello);
         let id = ConnectionId(self.number());
         self.connections
             .insert(id, Connection { worker, uid: peer.uid, charge, lanes: Vec::new(), granted: Vec::new() });
@@ -80,7 +84,7 @@ impl Core {
     }
 
     /// The worker that this connection belongs to, made if this is its first.
-    fn join(&mut self, now: Mono, peer: Peer, hello: &Hello) -> WorkerId {
+    fn enlist(&mut self, now: Mono, peer: Peer, hello: &Hello) -> WorkerId {
         let pid = if peer.pid == 0 { hello.pid } else { peer.pid };
         let identity = Identity { uid: peer.uid, pid, nonce: hello.nonce };
         let number = self.number();
@@ -179,7 +183,9 @@ impl Core {
             Refusal::new(Code::Quota, format!("user {uid} already brought {most} names, which is all it may bring"))
         })?;
         let policy = Arc::new(self.settings.policy(name.as_str(), declared));
-        Ok(self.table.insert(Breaker::new(name.clone(), policy, charge, now)))
+        let mut breaker = Breaker::new(name.clone(), policy, charge, now);
+        breaker.joint.version = self.fleet_version();
+        Ok(self.table.insert(breaker))
     }
 
     fn evict(&mut self) {
@@ -190,20 +196,27 @@ impl Core {
         }
     }
 
-    /// May this worker call?
+    /// May this worker call? `None` if the fleet must be asked first: then the answer comes by `poll_answer`.
     ///
     /// # Errors
     /// An unknown lane.
-    pub fn handle_query(&mut self, now: Mono, connection: ConnectionId, query: &Query) -> Result<Verdict, Refusal> {
+    pub fn handle_query(
+        &mut self,
+        now: Mono,
+        connection: ConnectionId,
+        query: &Query,
+    ) -> Result<Option<Verdict>, Refusal> {
         let id = self.lane(now, connection, query.lane)?;
         self.make_good(now, connection, query.lane, query.counts, None);
+        let stand = self.stand(now);
         let Some(breaker) = self.table.get_mut(id) else { return Err(no_connection()) };
         breaker.asked = now;
-        match breaker.find(now) {
-            Finding::Verdict(verdict) => Ok(verdict),
+        match breaker.find(now, stand) {
+            Finding::Verdict(verdict) => Ok(Some(verdict)),
             // A request carries its deadline and nothing is granted after it.
-            Finding::ProbeFree if query.deadline < now => Ok(breaker.reject(RejectReason::NoAnswer, now)),
-            Finding::ProbeFree => self.grant(now, connection, id, query),
+            _ if query.deadline < now => Ok(Some(breaker.reject(RejectReason::NoAnswer, now))),
+            Finding::ProbeFree => self.grant(now, connection, id, query, false),
+            Finding::LeaseNeeded => self.grant(now, connection, id, query, true),
         }
     }
 
@@ -256,15 +269,29 @@ impl Core {
         self.touch(now, id, |breaker, turn| breaker.take_back(turn, connection, request));
     }
 
-    fn grant(&mut self, now: Mono, connection: ConnectionId, id: BreakerId, query: &Query) -> Result<Verdict, Refusal> {
+    fn grant(
+        &mut self,
+        now: Mono,
+        connection: ConnectionId,
+        id: BreakerId,
+        query: &Query,
+        by_lease: bool,
+    ) -> Result<Option<Verdict>, Refusal> {
         let known = self.connections.get(&connection).ok_or_else(no_connection)?;
         let most = self.settings.quotas.permits_per_account;
         let Some(charge) = self.accounts.charge(known.uid, Held::Permit, most) else {
             let breaker = self.table.get(id).ok_or_else(no_connection)?;
-            return Ok(breaker.reject(RejectReason::Quota, now));
+            return Ok(Some(breaker.reject(RejectReason::Quota, now)));
         };
         let asker = Asker { connection, request: query.request };
-        let verdict = self.touch(now, id, |breaker, turn| breaker.grant(turn, asker, charge));
+        let (lease_id, holder) = self.next_lease();
+        let verdict = self.touch(now, id, |breaker, turn| {
+            if by_lease {
+                breaker.await_lease(turn, Waiting { asker, deadline: query.deadline, charge }, lease_id, holder);
+                return None;
+            }
+            Some(breaker.grant(turn, asker, charge))
+        });
         let table = &self.table;
         if let Some(known) = self.connections.get_mut(&connection) {
             let out = |(request, id): &(u32, BreakerId)| table.get(*id).is_some_and(|b| b.holds(connection, *request));
@@ -299,6 +326,7 @@ impl Core {
 
     /// Does what has become due. Calling it early changes nothing.
     pub fn handle_timeout(&mut self, now: Mono) {
+        self.handle_link_timeout(now);
         while let Some((_, id)) = self.table.next_wake().filter(|(at, _)| *at <= now) {
             self.touch(now, id, Breaker::handle_timeout);
         }
@@ -322,10 +350,11 @@ impl Core {
                 let end = for_ms.map(|ms| turn.now.after_ms(ms));
                 breaker.force(turn, to, end, because);
             }
-            Action::Release => breaker.release(turn),
+            Action::Release => breaker.release(turn, because),
         });
         let view = self.table.get(id).map(|breaker| breaker.view(now)).ok_or_else(no_connection)?;
-        Ok(Done { request: command.request, view, fleet: false })
+        let fleet = self.link() == breakerd_proto::Link::Joined;
+        Ok(Done { request: command.request, view, fleet })
     }
 
     pub(crate) fn known(&self, name: &Name) -> Result<BreakerId, Refusal> {
@@ -342,10 +371,16 @@ impl Core {
         self.out.changes.pop_front()
     }
 
+    /// The next answer to a query that had to wait: the connection, its request, the verdict.
+    pub fn poll_answer(&mut self) -> Option<(ConnectionId, u32, Verdict)> {
+        self.out.answers.pop_front()
+    }
+
     /// When to call [`Core::handle_timeout`].
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Mono> {
-        self.table.next_wake().map(|(at, _)| at)
+        let table = self.table.next_wake().map(|(at, _)| at);
+        [table, self.link_timeout()].into_iter().flatten().min()
     }
 
     /// Whether no account holds anything but names, which stay until they are forgotten. For tests (I10).
@@ -364,15 +399,17 @@ impl Core {
         id: BreakerId,
         act: impl FnOnce(&mut Breaker, &mut Turn<'_>) -> R,
     ) -> Option<R> {
+        let stand = self.stand(now);
         let breaker = self.table.get_mut(id)?;
         let forget_after = self.settings.forget_after;
-        let host = &self.settings.host;
-        let result = act(breaker, &mut Turn { now, rng: &mut self.rng, host, forget_after, out: &mut self.out });
+        let (host, rng, out) = (&self.settings.host, &mut self.rng, &mut self.out);
+        let result = act(breaker, &mut Turn { now, rng, host, forget_after, stand, out });
         let wake = breaker.wake(forget_after);
         self.table.set_wake(id, wake);
         for charge in self.out.released.drain(..) {
             self.accounts.release(charge);
         }
+        self.propose_wishes(now, id);
         Some(result)
     }
 

@@ -3,7 +3,7 @@
 use breakerd_proto::message::{
     Asked, BreakerRow, Description, LaneRow, Observed, Page, PolicyPatch, View, WorkerRow, WorkersPage,
 };
-use breakerd_proto::{Link, Mono, Name, Verdict, clock, limits};
+use breakerd_proto::{Mono, Name, Verdict, clock, limits};
 
 use crate::breaker::{Breaker, Finding};
 use crate::core::Core;
@@ -38,9 +38,9 @@ impl Core {
         let Some(breaker) = self.table.find(name.as_str()).and_then(|id| self.table.get(id)) else {
             return Ok(Asked { request, verdict: Verdict::Admit { generation: 0 }, view: closed_view() });
         };
-        let verdict = match breaker.find(now) {
+        let verdict = match breaker.find(now, self.stand(now)) {
             Finding::Verdict(verdict) => verdict,
-            Finding::ProbeFree => Verdict::Probe { generation: breaker.generation, permit: 0 },
+            Finding::ProbeFree | Finding::LeaseNeeded => Verdict::Probe { generation: breaker.generation, permit: 0 },
         };
         Ok(Asked { request, verdict, view: breaker.view(now) })
     }
@@ -129,12 +129,6 @@ impl Core {
     #[must_use]
     pub fn stale_reports(&self) -> u64 {
         self.out.stale_reports
-    }
-
-    /// How the host stands to its fleet.
-    #[must_use]
-    pub fn link(&self) -> Link {
-        Link::Standalone
     }
 
     fn breaker(&self, name: &str) -> Result<&Breaker, Refusal> {

@@ -79,7 +79,8 @@ impl Solo {
         let connection = self.connection.unwrap_or(ConnectionId(0));
         self.core.handle_timeout(now);
         // A name that cannot be kept is admitted unguarded: our limits must not become the outage (I7).
-        self.core.handle_query(now, connection, &query).unwrap_or(Verdict::Admit { generation: 0 })
+        let verdict = self.core.handle_query(now, connection, &query);
+        verdict.ok().flatten().unwrap_or(Verdict::Admit { generation: 0 })
     }
 
     /// A call has ended.

@@ -90,6 +90,11 @@ impl Table {
         idle
     }
 
+    /// Every breaker, in the order of their names.
+    pub(crate) fn ids(&self) -> Vec<BreakerId> {
+        self.names.values().copied().collect()
+    }
+
     /// Breakers in the order of their names, from the one after `after`.
     pub(crate) fn after<'a>(&'a self, after: &str) -> impl Iterator<Item = &'a Breaker> {
         use std::ops::Bound;

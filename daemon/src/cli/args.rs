@@ -27,13 +27,13 @@ pub(super) struct Arguments {
 #[derive(Args, Clone, Debug, Default)]
 pub(super) struct Global {
     /// The configuration [default: /etc/breakerd/breakerd.toml and conf.d/*.toml]
-    #[arg(long, global = true, env = "BREAKERD_CONFIG", value_name = "FILE")]
+    #[arg(long, global = true, env = "BREAKERD_CONFIG", hide_env_values = true, value_name = "FILE")]
     pub(super) config: Option<PathBuf>,
     /// The socket of the workers [default: /run/breakerd/breakerd.sock]
-    #[arg(long, global = true, env = "BREAKERD_SOCKET", value_name = "PATH")]
+    #[arg(long, global = true, env = "BREAKERD_SOCKET", hide_env_values = true, value_name = "PATH")]
     pub(super) socket: Option<PathBuf>,
     /// The socket of the operators [default: /run/breakerd-control/control.sock]
-    #[arg(long, global = true, env = "BREAKERD_CONTROL", value_name = "PATH")]
+    #[arg(long, global = true, env = "BREAKERD_CONTROL", hide_env_values = true, value_name = "PATH")]
     pub(super) control: Option<PathBuf>,
     /// For programs: JSON with "schema": 1
     #[arg(long, global = true)]
@@ -193,7 +193,9 @@ fn name(text: &str) -> Result<Name, BadName> {
 
 fn positive(text: &str) -> Result<Duration, String> {
     match parse_duration(text) {
-        Ok(duration) if duration.is_zero() => Err("a force lasts longer than nothing; give a duration as 10m".to_owned()),
+        Ok(duration) if duration.is_zero() => {
+            Err("a force lasts longer than nothing; give a duration as 10m".to_owned())
+        }
         Ok(duration) => Ok(duration),
         Err(bad) => Err(format!("it {bad}")),
     }

@@ -98,7 +98,9 @@ impl Failure {
                 format!("the private daemon ended ({status}) before it was ready; it said:\n{}", said.trim_end())
             }
             Self::PrivateSilent { waited_s } => {
-                format!("the private daemon was not ready after {waited_s} s; run `breakerd serve` by itself to see why")
+                format!(
+                    "the private daemon was not ready after {waited_s} s; run `breakerd serve` by itself to see why"
+                )
             }
             Self::Demo(stuck) => stuck.to_string(),
         })
@@ -118,10 +120,9 @@ impl Failure {
             Self::Start { error, .. } if error.kind() == io::ErrorKind::NotFound => 127,
             Self::Start { .. } => 126,
             Self::NobodyReads => 0,
-            Self::Connect(_)
-            | Self::Refused { .. }
-            | Self::PrivateEnded { .. }
-            | Self::PrivateSilent { .. } => UNAVAILABLE,
+            Self::Connect(_) | Self::Refused { .. } | Self::PrivateEnded { .. } | Self::PrivateSilent { .. } => {
+                UNAVAILABLE
+            }
             Self::Output(_) | Self::Directory(_) | Self::System { .. } | Self::Demo(_) => NO,
         }
     }

@@ -26,7 +26,9 @@ pub(super) fn complain(text: &str) {
 /// The text with every control character and every mark that turns the direction of writing spelled out: what came from
 /// a worker or another host must not steer the terminal.
 pub(super) fn safe(text: &str) -> String {
-    let steers = |c: char| c.is_control() || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let steers = |c: char| {
+        c.is_control() || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
     let mut shown = String::with_capacity(text.len());
     for c in text.chars() {
         if steers(c) {

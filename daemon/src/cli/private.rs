@@ -127,10 +127,8 @@ impl Private {
     fn ended_within(&mut self, most: Duration) -> Result<Option<ExitStatus>, Failure> {
         let system = |error: io::Error| Failure::System { what: "cannot wait for the private daemon", error };
         let process = pidfd_open(self.pid(), PidfdFlags::empty()).map_err(|error| system(error.into()))?;
-        let timeout = Timespec {
-            tv_sec: i64::try_from(most.as_secs()).unwrap_or(i64::MAX),
-            tv_nsec: most.subsec_nanos().into(),
-        };
+        let timeout =
+            Timespec { tv_sec: i64::try_from(most.as_secs()).unwrap_or(i64::MAX), tv_nsec: most.subsec_nanos().into() };
         match poll(&mut [PollFd::new(&process, PollFlags::IN)], Some(&timeout)) {
             Ok(_) | Err(rustix::io::Errno::INTR) => self.daemon.try_wait().map_err(system),
             Err(error) => Err(system(error.into())),

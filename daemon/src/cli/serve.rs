@@ -10,10 +10,10 @@ use super::failure::Failure;
 use crate::config::{self, Config};
 
 pub(super) fn serve(global: &Global, serve: &ServeArgs) -> Result<ExitCode, Failure> {
-    if let Some(parent) = serve.parent {
-        if !end_with(parent)? {
-            return Ok(ExitCode::SUCCESS);
-        }
+    if let Some(parent) = serve.parent
+        && !end_with(parent)?
+    {
+        return Ok(ExitCode::SUCCESS);
     }
     let mut config = config::load(global.config.as_deref())?;
     match &serve.private {

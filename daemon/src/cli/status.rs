@@ -9,10 +9,10 @@ use serde_json::{Value, json};
 
 use super::args::Global;
 use super::failure::Failure;
+use super::json as object;
 use super::printer::{safe, say};
 use super::table::Table;
 use super::text::{about, clock_time, count, exact, wait};
-use super::json as object;
 use crate::config::written_duration;
 
 pub(super) fn status(global: &Global, name: Option<&Name>) -> Result<ExitCode, Failure> {
@@ -246,8 +246,7 @@ mod tests {
             why: "main\x1btenance".to_owned(),
             ..closed()
         };
-        let policy =
-            PolicyPatch { probe_permits: Some(1), probe_successes: Some(2), ..PolicyPatch::default() };
+        let policy = PolicyPatch { probe_permits: Some(1), probe_successes: Some(2), ..PolicyPatch::default() };
         let mut table = Table::new(&["NAME", "STATE", "FOR", "RETRY IN", "FAILURES", "WHY"]);
         for row in [
             row("openai", 5, open),

@@ -30,12 +30,6 @@ pub(crate) fn user_name(uid: u32) -> String {
     name_of(&file, uid).unwrap_or_else(|| uid.to_string())
 }
 
-/// The name of a group id; the number itself where the file has none.
-pub(crate) fn group_name(gid: u32) -> String {
-    let file = fs::read_to_string("/etc/group").unwrap_or_default();
-    name_of(&file, gid).unwrap_or_else(|| gid.to_string())
-}
-
 /// Both files have `name:password:id:…` on each line.
 fn id_of(file: &str, name: &str) -> Option<u32> {
     let line = file.lines().find(|line| line.split(':').next() == Some(name))?;

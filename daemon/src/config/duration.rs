@@ -120,7 +120,9 @@ mod tests {
 
     #[test]
     fn writes_what_it_reads() {
-        for (ms, text) in [(0, "0s"), (500, "500ms"), (1500, "1500ms"), (15_000, "15s"), (90_000, "1m30s"), (3_600_000, "1h")] {
+        for (ms, text) in
+            [(0, "0s"), (500, "500ms"), (1500, "1500ms"), (15_000, "15s"), (90_000, "1m30s"), (3_600_000, "1h")]
+        {
             assert_eq!(written(ms), text);
             assert_eq!(parse(text), Ok(Duration::from_millis(ms)));
         }

@@ -209,7 +209,9 @@ impl fmt::Display for Problem {
             Self::WrongWord { key, given, allowed } => {
                 write!(f, "{key} is {given:?}; it may be \"{}\"", allowed.join("\", \""))
             }
-            Self::WrongNumber { key, given } => write!(f, "{key} is {given}; it takes a whole number up to {}", u32::MAX),
+            Self::WrongNumber { key, given } => {
+                write!(f, "{key} is {given}; it takes a whole number up to {}", u32::MAX)
+            }
             Self::WrongDuration { key, given, bad } => write!(f, "{key}: {given:?} {bad}"),
             Self::WrongPath { key, given } => write!(f, "{key} is {given:?}; give an absolute path"),
             Self::SocketPathTooLong { key, bytes } => {

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 
 use breakerd_core::Settings;
 
-pub(crate) use accounts::{Group, group_name, user_name};
+pub(crate) use accounts::{Group, user_name};
 pub(crate) use duration::{parse as parse_duration, written as written_duration};
 pub(crate) use explain::{Explained, explain};
 pub(crate) use fault::{Faults, Place};

@@ -124,10 +124,9 @@ impl Draft {
             |name, place, section| {
                 let layer = match name {
                     "default" => self.default.get_or_insert_with(|| Layer::new(None, place)),
-                    name => self
-                        .patterns
-                        .entry(name.to_owned())
-                        .or_insert_with(|| Layer::new(Some(name.to_owned()), place)),
+                    name => {
+                        self.patterns.entry(name.to_owned()).or_insert_with(|| Layer::new(Some(name.to_owned()), place))
+                    }
                 };
                 breaker::read(layer, section);
             },
@@ -145,8 +144,10 @@ impl Draft {
         let reset = self.reset.iter().filter_map(|user| account(user, faults)).collect();
         let rights = Rights { reset, operators: group("rights.operators", self.operators.take(), faults) };
         let layers: Vec<Layer> = self.default.take().into_iter().chain(self.patterns.into_values()).collect();
-        let breakers =
-            Settings { host: self.host.map_or_else(super::machine, |at| at.value), ..breaker::settings(&layers, faults) };
+        let breakers = Settings {
+            host: self.host.map_or_else(super::machine, |at| at.value),
+            ..breaker::settings(&layers, faults)
+        };
         Config {
             listen,
             fleet,

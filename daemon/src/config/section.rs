@@ -47,7 +47,15 @@ pub(super) struct Section<'a, 'i> {
 
 impl<'a, 'i> Section<'a, 'i> {
     pub(super) fn top(source: &'a Source<'i>, table: &'a DeTable<'i>, faults: &'a mut Vec<Fault>) -> Self {
-        Self { source, header: String::new(), prefix: String::new(), table, known: Vec::new(), not_built: Vec::new(), faults }
+        Self {
+            source,
+            header: String::new(),
+            prefix: String::new(),
+            table,
+            known: Vec::new(),
+            not_built: Vec::new(),
+            faults,
+        }
     }
 
     /// The place of a key's value; of the key itself where the value is a table.
@@ -99,7 +107,10 @@ impl<'a, 'i> Section<'a, 'i> {
         match duration::parse(text) {
             Ok(value) => Some(At { value: whole_ms(value), place }),
             Err(bad) => {
-                self.fault(Problem::WrongDuration { key: self.full(key), given: text.clone().into_owned(), bad }, place);
+                self.fault(
+                    Problem::WrongDuration { key: self.full(key), given: text.clone().into_owned(), bad },
+                    place,
+                );
                 None
             }
         }
@@ -242,8 +253,15 @@ impl<'a, 'i> Section<'a, 'i> {
                 pattern => format!("{}.{pattern:?}", self.header),
             };
             let faults = &mut *self.faults;
-            let mut inner =
-                Section { source: self.source, header, prefix: String::new(), table, known: Vec::new(), not_built: Vec::new(), faults };
+            let mut inner = Section {
+                source: self.source,
+                header,
+                prefix: String::new(),
+                table,
+                known: Vec::new(),
+                not_built: Vec::new(),
+                faults,
+            };
             read(name.get_ref(), place, &mut inner);
         }
     }

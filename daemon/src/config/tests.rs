@@ -102,10 +102,7 @@ fn check(text: &str, complaint: &str) {
 #[test]
 fn each_complaint_says_the_next_step() {
     for (text, complaint) in [
-        (
-            "colour = 1",
-            "unknown key colour; known here: host, listen, fleet, rights, state, log, breaker",
-        ),
+        ("colour = 1", "unknown key colour; known here: host, listen, fleet, rights, state, log, breaker"),
         ("socket = \"/a\"", "unknown key socket; did you mean listen.socket?"),
         ("[breakers.default]", "unknown key breakers; did you mean breaker?"),
         (
@@ -127,10 +124,7 @@ fn each_complaint_says_the_next_step() {
              key out",
         ),
         ("[flexiai]\nenabled = true", "flexiai is not built yet in this release; leave the section out"),
-        (
-            "[breaker.default]\nmode = \"dark\"",
-            "mode is \"dark\"; it may be \"on\", \"shadow\", \"off\"",
-        ),
+        ("[breaker.default]\nmode = \"dark\"", "mode is \"dark\"; it may be \"on\", \"shadow\", \"off\""),
         ("[breaker.default]\nmode = true", "mode takes a text in quotes, not true or false"),
         (
             "[breaker.default]\ncooldown.first = 15",
@@ -140,10 +134,7 @@ fn each_complaint_says_the_next_step() {
             "[breaker.default]\ntrip.consecutive_failures = -1",
             "trip.consecutive_failures is -1; it takes a whole number up to 4294967295",
         ),
-        (
-            "[breaker.default]\ntrip.consecutive_failures = 0",
-            "trip.consecutive_failures is 0; it may be 1 to 1000000",
-        ),
+        ("[breaker.default]\ntrip.consecutive_failures = 0", "trip.consecutive_failures is 0; it may be 1 to 1000000"),
         ("[breaker.default]\ncooldown.jitter = 0.6", "cooldown.jitter may be 0 to 0.5"),
         (
             "[breaker.default]\ncooldown = { first = \"3m\", max = \"2m\" }",
@@ -176,10 +167,7 @@ fn each_complaint_says_the_next_step() {
             "the URL holds a password, which would be shown in logs; put it into a file of its own and give \
              password_file = \"/path\"",
         ),
-        (
-            "[fleet]\nredis = \"redis://u@h\"\nname = \"prod\"",
-            "the URL holds a user; give user = \"NAME\" beside it",
-        ),
+        ("[fleet]\nredis = \"redis://u@h\"\nname = \"prod\"", "the URL holds a user; give user = \"NAME\" beside it"),
         (
             "[fleet]\nredis = \"rediss://h\"\nname = \"prod\"",
             "rediss:// (TLS) is not built yet in this release; use redis:// over a trusted network",

@@ -186,8 +186,11 @@ impl LinkMachine {
         }
         self.counters.connections += 1;
         self.time = RedisTime::default();
-        let greeting =
-            [(Purpose::Subscribe, self.keys.subscribe()), (Purpose::Role, self.keys.role()), (Purpose::Time, self.keys.time())];
+        let greeting = [
+            (Purpose::Subscribe, self.keys.subscribe()),
+            (Purpose::Role, self.keys.role()),
+            (Purpose::Time, self.keys.time()),
+        ];
         for (purpose, command) in greeting {
             self.send(now, purpose, command, SILENCE_MAX);
         }

@@ -252,9 +252,7 @@ mod tests {
 
     #[test]
     fn results_are_read() {
-        for result in
-            [OpResult::Ok, OpResult::Stale, OpResult::Wait, OpResult::Noop, OpResult::Full, OpResult::BadOp]
-        {
+        for result in [OpResult::Ok, OpResult::Stale, OpResult::Wait, OpResult::Noop, OpResult::Full, OpResult::BadOp] {
             assert_eq!(OpResult::parse(result.word()), Some((result, None)));
             let text = format!("{}|7|C|0|0|||0|0|0|0|-|0||", result.word());
             assert_eq!(OpResult::parse(&text).unwrap().1.unwrap().version, 7);
@@ -264,7 +262,8 @@ mod tests {
 
     #[test]
     fn an_overtaken_op_is_known_before_it_is_sent() {
-        let value = |state, lease_id: &str| Value { version: 7, state, lease_id: lease_id.to_owned(), ..Value::default() };
+        let value =
+            |state, lease_id: &str| Value { version: 7, state, lease_id: lease_id.to_owned(), ..Value::default() };
         let (closed, leased) = (value(State::Closed, ""), value(State::HalfOpen, "web-1.0a1b2c3d/1"));
         let trip = |expected| op(OpKind::Trip { expected, duration_ms: 1 });
         assert_eq!(trip(6).overtaken_by(&closed), Some(OpResult::Stale));

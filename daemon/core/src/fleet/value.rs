@@ -253,12 +253,14 @@ pub(super) mod tests {
 
     use super::*;
 
-    const TRIP: &str = "7|O|15000|1732469628123|||0|0|0|0|-|0|chat-api[4211]@web-1|3 consecutive failures, last http-401";
+    const TRIP: &str =
+        "7|O|15000|1732469628123|||0|0|0|0|-|0|chat-api[4211]@web-1|3 consecutive failures, last http-401";
 
     pub(in crate::fleet) fn any_value() -> impl Strategy<Value = Value> {
         let integer = 0..=INTEGER_MAX;
         let id = "[A-Za-z0-9._:/@+-]{0,64}";
-        let words = |bytes_max: usize| "[^\\p{Cc}]{0,90}".prop_map(move |text| outcome::cut(&text, bytes_max).to_owned());
+        let words =
+            |bytes_max: usize| "[^\\p{Cc}]{0,90}".prop_map(move |text| outcome::cut(&text, bytes_max).to_owned());
         let numbers = (integer.clone(), integer.clone(), integer.clone(), integer.clone(), integer.clone(), integer);
         let states = prop_oneof![Just(State::Closed), Just(State::Open), Just(State::HalfOpen)];
         let forces = prop_oneof![Just(None), Just(Some(Override::ForcedOpen)), Just(Some(Override::ForcedClosed))];

@@ -114,7 +114,8 @@ impl LinkMachine {
         self.counters.ops += u64::try_from(batch.len()).unwrap_or(u64::MAX);
         self.writes.pay(now);
         let id = self.send(now, Purpose::Apply, command, std::time::Duration::from_millis(RESPONSE_TIME_MS));
-        self.writes.under_way = Some(Call { id, sent: now, ops: batch.into_iter().map(|(token, op)| (token, op.name)).collect() });
+        self.writes.under_way =
+            Some(Call { id, sent: now, ops: batch.into_iter().map(|(token, op)| (token, op.name)).collect() });
     }
 
     /// In a storm names go in random order, so that not every host sends the same ones first; the ops of one name keep

@@ -36,8 +36,7 @@ impl Stage {
     /// Starts the provider, the daemons and four workers, spread over the hosts.
     pub(super) fn set(redis: Option<&str>, hosts: u8) -> Result<Self, Failure> {
         let provider = Provider::start().map_err(Stuck::Provider)?;
-        let fleet =
-            redis.map(|url| format!("[fleet]\nredis = {url:?}\nname = \"demo-{}\"\n", std::process::id()));
+        let fleet = redis.map(|url| format!("[fleet]\nredis = {url:?}\nname = \"demo-{}\"\n", std::process::id()));
         let mut stage = Self { provider, workers: Vec::new(), hosts: Vec::new() };
         for host in 1..=hosts {
             let config = format!("host = \"web-{host}\"\n{}{}", fleet.as_deref().unwrap_or_default(), policy_text());
@@ -82,7 +81,8 @@ impl Stage {
             }
             say(&format!("   Worker {}:", worker.pid()))?;
             let note = notes.get(i).map(String::as_str).unwrap_or_default();
-            let line = format!("     {BREAKER:<10} - State: {:<10} Failures: {}    {note}", sight.state, sight.failures);
+            let line =
+                format!("     {BREAKER:<10} - State: {:<10} Failures: {}    {note}", sight.state, sight.failures);
             say(line.trim_end())?;
         }
         Ok(())
@@ -114,10 +114,10 @@ impl Stage {
         let mut tallies = Vec::new();
         let mut before_last = Some(before_last);
         while !waiting.is_empty() {
-            if waiting.len() == 1 {
-                if let Some(act) = before_last.take() {
-                    act(&self.provider);
-                }
+            if waiting.len() == 1
+                && let Some(act) = before_last.take()
+            {
+                act(&self.provider);
             }
             let at = crew::first_to_speak(&self.workers, &waiting)?;
             waiting.retain(|index| *index != at);
@@ -134,10 +134,7 @@ impl Stage {
 }
 
 /// Looks until it is so, for so long at most; whether it came to be so.
-pub(super) fn until(
-    most: Duration,
-    mut holds: impl FnMut() -> Result<bool, Failure>,
-) -> Result<bool, Failure> {
+pub(super) fn until(most: Duration, mut holds: impl FnMut() -> Result<bool, Failure>) -> Result<bool, Failure> {
     let deadline = Mono::now().after(most);
     loop {
         if holds()? {

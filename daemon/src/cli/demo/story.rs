@@ -196,9 +196,8 @@ impl Story {
         say(&format!("\n6. The provider recovers. {:.1} s of the cooldown are left ...", left.as_secs_f64()))?;
         self.stage.provider.recover();
         let mut operator = self.stage.operator(0)?;
-        let due = until(left + AGREE_WAIT_MAX, || {
-            Ok(matches!(operator.ask(&self.name)?.verdict, Verdict::Probe { .. }))
-        })?;
+        let due =
+            until(left + AGREE_WAIT_MAX, || Ok(matches!(operator.ask(&self.name)?.verdict, Verdict::Probe { .. })))?;
         self.claims.claim(due, "the cooldown ends when it was said to")?;
         say("   All workers call at once:")?;
         let before = self.stage.provider.reached();

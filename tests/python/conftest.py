@@ -1,0 +1,89 @@
+"""Fixtures: a fresh client for each test, a real daemon, a provider that counts what reaches it."""
+
+from __future__ import annotations
+
+import gc
+import os
+import pathlib
+import sys
+import tempfile
+from typing import Any, Callable, Iterator
+
+import pytest
+from world import EXAMPLES, Daemon, Server, free_port
+
+from breakerd import _aio, _lane, _native
+
+
+@pytest.fixture
+def place() -> Iterator[pathlib.Path]:
+    """A short directory: a socket's path has 107 bytes at most."""
+    with tempfile.TemporaryDirectory(prefix="bk-") as directory:
+        yield pathlib.Path(directory)
+
+
+@pytest.fixture(autouse=True)
+def fresh_client(monkeypatch: pytest.MonkeyPatch, place: pathlib.Path) -> None:
+    """This process's client as in a process that has just started, and nobody listening."""
+    for name in [name for name in os.environ if name.startswith("BREAKERD_") and name != "BREAKERD_BIN"]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("BREAKERD_SOCKET", str(place / "s.sock"))
+    monkeypatch.setattr(_native, "_backend", None)
+    monkeypatch.setattr(_lane, "_lanes", {})
+    _aio._links.clear()
+    gc.collect()
+    _aio._idle.clear()
+
+
+@pytest.fixture
+def make_daemon(place: pathlib.Path) -> Iterator[Callable[..., Daemon]]:
+    """Starts daemons, and stops them in the end."""
+    made = []
+
+    def make(**settings: Any) -> Daemon:
+        made.append(Daemon(place, **settings).start())
+        return made[-1]
+
+    yield make
+    for daemon in made:
+        daemon.stop()
+
+
+@pytest.fixture
+def daemon(make_daemon: Callable[..., Daemon]) -> Daemon:
+    """A daemon that trips at three failures and stays open for 10 s."""
+    return make_daemon()
+
+
+@pytest.fixture
+def serve(place: pathlib.Path) -> Iterator[Callable[..., Server]]:
+    """Starts servers, and stops them in the end. ``{port}`` in the command is a free port."""
+    made = []
+
+    def start(*command: str, cwd: pathlib.Path = EXAMPLES, **env: str) -> Server:
+        port = free_port()
+        server = Server([part.replace("{port}", str(port)) for part in command], port, place, cwd, **env)
+        made.append(server)
+        return server.ready()
+
+    yield start
+    for server in made:
+        if server.process.poll() is None:
+            server.stop()
+
+
+@pytest.fixture
+def provider(place: pathlib.Path) -> Iterator[Server]:
+    """A provider of its own, which counts what reaches it."""
+    port = free_port()
+    server = Server([sys.executable, "provider_401.py", "--port", str(port)], port, place, EXAMPLES)
+    server.is_up = lambda: _answers(server)  # type: ignore[method-assign]
+    yield server.ready()
+    server.stop()
+
+
+def _answers(server: Server) -> bool:
+    try:
+        return server.get("/hits")["http"] == 200
+    except OSError:
+        return False
