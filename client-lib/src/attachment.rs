@@ -101,6 +101,13 @@ impl Attachment {
         self.lock()?.socket()
     }
 
+    /// The connection's number and its socket, to be kept open by whoever watches it.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn link(&self) -> Option<(u64, Arc<crate::link::Link>)> {
+        let inner = self.lock()?;
+        Some((inner.number()?, inner.link()?.0))
+    }
+
     pub(crate) fn ticket(&self) -> Option<Ticket> {
         self.lock()?.ticket()
     }

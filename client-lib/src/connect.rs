@@ -214,4 +214,73 @@ mod tests {
         }
         fs::remove_dir_all(dir).unwrap();
     }
+
+    /// Runs in a forked child, which may become another account. None where this process may not.
+    #[allow(unsafe_code)]
+    fn in_child_of_root(act: impl FnOnce() -> bool) -> Option<bool> {
+        if !rustix::process::geteuid().is_root() {
+            return None;
+        }
+        // SAFETY: the child calls `act` and leaves by `_exit`.
+        let child = unsafe { libc::fork() };
+        if child == 0 {
+            let code = i32::from(!act());
+            // SAFETY: ends the child without running the parent's destructors.
+            unsafe { libc::_exit(code) }
+        }
+        let mut status = 0;
+        // SAFETY: waits for the child made above.
+        assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
+        Some(status == 0)
+    }
+
+    /// Gives up all rights, for good.
+    #[allow(unsafe_code)]
+    fn become_nobody() -> bool {
+        // SAFETY: system calls on the process itself, a forked child.
+        unsafe {
+            libc::setgroups(0, std::ptr::null()) == 0
+                && libc::setresgid(4_000_000, 4_000_000, 4_000_000) == 0
+                && libc::setresuid(4_000_001, 4_000_001, 4_000_001) == 0
+        }
+    }
+
+    #[test]
+    fn a_socket_that_may_not_be_used_is_told_with_who_may_and_the_fix() {
+        let dir = scratch("denied");
+        let path = dir.join("s.sock");
+        let _listener = UnixListener::bind(&path).unwrap();
+        fs::set_permissions(&dir, fs::Permissions::from_mode(0o755)).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o660)).unwrap();
+        let told = in_child_of_root(|| {
+            let (true, Err(error)) = (become_nobody(), connect_now(&path)) else { return false };
+            error.to_string()
+                == format!(
+                    "user 4000001 (groups 4000000) may not use {}: it has mode 0660, owner 0, group root; add \
+                     `SupplementaryGroups=root` to the service's unit, or the user to that group, and restart it",
+                    path.display()
+                )
+        });
+        assert_ne!(told, Some(false));
+        fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[test]
+    #[allow(unsafe_code)]
+    fn only_root_ones_own_account_and_the_sockets_owner_may_listen() {
+        let dir = scratch("impostor");
+        let path = dir.join("s.sock");
+        fs::set_permissions(&dir, fs::Permissions::from_mode(0o777)).unwrap();
+        let judged = in_child_of_root(|| {
+            // SAFETY: system calls on the process itself, a forked child with one thread.
+            let seteuid = |uid| unsafe { libc::seteuid(uid) } == 0;
+            let _listener = (seteuid(4_000_001), UnixListener::bind(&path), seteuid(0));
+            let own = |uid| std::os::unix::fs::chown(&path, Some(uid), None).is_ok();
+            let theirs = own(4_000_001) && connect_now(&path).is_ok();
+            let expect = ConnectError::Impostor { path: path.clone(), uid: 4_000_001, owner: 4_000_002 };
+            theirs && own(4_000_002) && connect_now(&path).is_err_and(|error| error == expect)
+        });
+        assert_ne!(judged, Some(false));
+        fs::remove_dir_all(dir).unwrap();
+    }
 }

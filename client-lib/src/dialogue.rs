@@ -171,6 +171,12 @@ impl Dialogue {
         Some(Socket { fd, connection: up.number, wants_write })
     }
 
+    /// The number of the connection.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn number(&self) -> Option<u64> {
+        self.up.as_ref().map(|up| up.number)
+    }
+
     /// What to wait on while there is a socket.
     pub(crate) fn link(&self) -> Option<(Arc<Link>, Interest)> {
         let up = self.up.as_ref()?;

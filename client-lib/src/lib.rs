@@ -25,6 +25,8 @@ pub mod options;
 mod patience;
 pub mod permit;
 mod session;
+#[cfg(feature = "tokio")]
+pub mod tokio;
 pub mod wire;
 
 pub use breakerd_proto::message::{Action, LastFailure, PolicyPatch};

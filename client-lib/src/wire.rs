@@ -97,6 +97,12 @@ impl Connection {
         self.attachment.socket()
     }
 
+    /// The connection's number and its socket, to be kept open by whoever watches it.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn link(&self) -> Option<(u64, Arc<crate::link::Link>)> {
+        self.attachment.link()
+    }
+
     /// Takes what has come, and gives the answers that are complete by it.
     pub fn receive(&mut self) -> Vec<(u64, Answer)> {
         if !self.renew() {

@@ -2,17 +2,16 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use breakerd_proto::message::Action;
-use breakerd_proto::{Mono, Override, State, ToClient, Verdict};
+use breakerd_proto::{Override, State, ToClient, Verdict};
 use breakerd_tests::{Daemon, Raw, Setup, until};
 
-/// Files of the state directory, without one that is being written.
+/// Files of the state directory, without the one that is being written.
 fn snapshots(daemon: &Daemon) -> Vec<PathBuf> {
     let entries = fs::read_dir(daemon.state()).unwrap();
     let files = entries.map(|entry| entry.unwrap().path()).filter(|path| path.is_file());
-    files.filter(|path| fs::read(path).is_ok_and(|bytes| !bytes.is_empty())).collect()
+    files.filter(|path| path.extension().is_none_or(|extension| extension != "new")).collect()
 }
 
 fn is_saved(daemon: &Daemon, name: &str) -> bool {
@@ -65,10 +64,7 @@ fn after_a_clean_stop_open_is_open() {
 fn after_a_kill_open_is_open() {
     let mut daemon = Daemon::start();
     trip(&daemon, "openai");
-    let since = Mono::now();
     until("the snapshot has the trip", || is_saved(&daemon, "openai").then_some(()));
-    // Written within 100 ms of the change; ten times that on a loaded machine.
-    assert!(Mono::now().since(since) < Duration::from_secs(1));
     daemon.kill9();
     daemon.run();
     assert_open(&daemon);

@@ -309,6 +309,7 @@ def test_a_killed_daemon_lets_nothing_through_and_the_next_one_knows(daemon: Dae
             return True
 
     fail(guard, 3)
+    assert guard.state == "open"
     until(lambda: any((daemon.directory / "state").iterdir()))
     daemon.kill()
     assert asyncio.run(rejected())

@@ -55,7 +55,10 @@ def free_port() -> int:
 class Daemon:
     """A real daemon in a directory of its own."""
 
-    def __init__(self, directory: pathlib.Path, *, cooldown: str = "10s", extra: str = "", failures: int = 3) -> None:
+    def __init__(
+        self, directory: pathlib.Path, *, cooldown: str = "10s", failures: int = 3, section: str = "breaker.default",
+        extra: str = "",
+    ) -> None:
         self.directory = directory
         self.socket = str(directory / "s.sock")
         self.control = str(directory / "c.sock")
@@ -64,7 +67,7 @@ class Daemon:
         self.config.write_text(
             f'[listen]\nsocket = "{self.socket}"\ncontrol = "{self.control}"\n'
             f'[state]\ndir = "{directory / "state"}"\n[rights]\nreset = ["*"]\n'
-            f"[breaker.default]\ntrip.consecutive_failures = {failures}\n"
+            f"[{section}]\ntrip.consecutive_failures = {failures}\n"
             f'cooldown = {{ first = "{cooldown}", factor = 1.0, max = "2m", jitter = 0.0 }}\n{extra}\n'
         )
         self.process: Optional[subprocess.Popen[bytes]] = None
@@ -128,10 +131,11 @@ class Server:
         self.port = port
         self.url = f"http://127.0.0.1:{port}"
         self.log_path = directory / f"server-{port}.log"
+        settings = {**os.environ, "PYTHONUNBUFFERED": "1", "PATH": _path(), **env}
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(
                 command, stdout=log, stderr=subprocess.STDOUT, cwd=cwd, start_new_session=True,
-                env={**os.environ, "PYTHONUNBUFFERED": "1", "PATH": _path(), **env},
+                env={name: value for name, value in settings.items() if value},
             )
 
     def log(self) -> str:

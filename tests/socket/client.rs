@@ -167,7 +167,7 @@ fn an_operator_sees_all_and_hears_each_change() {
     operator.command(&name(), Action::Reset, "tested").unwrap();
     let Some(Ok(WatchEvent::Changed(reset))) = changes.next() else { panic!("no change") };
     assert_eq!((reset.what.as_str(), reset.view.why.as_str()), ("reset", "tested"));
-    let unknown = operator.ask(&Name::parse("nobody-uses-me").unwrap()).unwrap_err();
+    let unknown = operator.describe(&Name::parse("nobody-uses-me").unwrap()).unwrap_err();
     assert!(matches!(unknown, OperatorError::Refused { code: Code::UnknownBreaker, .. }), "{unknown:?}");
     drop(daemon);
     assert!(matches!(changes.next(), Some(Err(OperatorError::Lost(ConnectError::Ended { .. })))));

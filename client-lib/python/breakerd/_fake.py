@@ -104,6 +104,10 @@ class Fake:
         state = self._states.get(lane.name, "closed")
         return Sight(state, failures, last, _RETRY_AFTER_S if state == "open" else 0.0, "")
 
+    async def observe_async(self, lane: Lane) -> Sight:
+        """The same, and it never waits."""
+        return self.observe(lane)
+
     def reset(self, lane: Lane, because: str) -> None:
         """Changes to closed, and forgets what was reported."""
         if lane.name in self._denied:

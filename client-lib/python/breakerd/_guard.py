@@ -75,6 +75,10 @@ class Guard:
         """What this worker sees, all at one moment. The properties below are parts of it."""
         return _backend.current().observe(self._lane)
 
+    async def observe_async(self) -> Sight:
+        """The same, awaited on the running loop, at most 250 ms; the synchronous ones wait 5 ms."""
+        return await _backend.current().observe_async(self._lane)
+
     @property
     def state(self) -> str:
         """``closed``, ``open`` or ``half-open``."""

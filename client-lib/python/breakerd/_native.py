@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import TYPE_CHECKING, Any, Dict, NamedTuple, Optional
+from typing import TYPE_CHECKING, Any, Dict, NamedTuple, Optional, Tuple
 
 from . import _aio, _breakerd
 from ._backend import LastFailure, Sight
@@ -76,8 +76,17 @@ class Native:
             link = _aio.link(self.client, loop)
             sight = link.now(link.connection.observe(breaker))
         self._tell()
-        state, failures, last, retry_after, why = sight
-        return Sight(state, failures, last and LastFailure.ago(*last), retry_after, why)
+        return _sight(*sight)
+
+    async def observe_async(self, lane: Lane) -> Sight:
+        """The same, awaited on the running loop."""
+        breaker, loop = self._breaker(lane), _aio.running()
+        if loop is None:
+            return self.observe(lane)
+        link = _aio.link(self.client, loop)
+        sight = await link.ask(link.connection.observe(breaker))
+        self._tell()
+        return _sight(*sight)
 
     def reset(self, lane: Lane, because: str) -> None:
         """Changes it to closed. Waits up to 250 ms, since the fleet may have to be asked."""
@@ -120,6 +129,12 @@ class Native:
                 if now - self._told.get(sentence, -_REPEAT_S) >= _REPEAT_S:
                     self._told = {sentence: now}
                     logger.warning("%s", sentence)
+
+
+def _sight(
+    state: str, failures: int, last: Optional[Tuple[str, str, float]], retry_after: Optional[float], why: str
+) -> Sight:
+    return Sight(state, failures, last and LastFailure.ago(*last), retry_after, why)
 
 
 def _raise_refusal(word: str, sentence: str) -> None:

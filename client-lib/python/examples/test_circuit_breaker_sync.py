@@ -20,7 +20,6 @@ import time
 import urllib.parse
 from typing import Any, Dict, List, Tuple
 
-FIND_S = 30.0
 START_S = 10.0
 ASKERS = 8
 
@@ -34,10 +33,11 @@ class Differs(Exception):
 class Service:
     """The service under test, asked over a fresh connection each time."""
 
-    def __init__(self, urls: List[str], workers: int, provider: str) -> None:
+    def __init__(self, urls: List[str], workers: int, provider: str, find_s: float) -> None:
         self.urls = urls
         self.workers = workers
         self.provider = provider
+        self.find_s = find_s
         self.asked = 0
 
     def call(self, method: str, url: str, path: str) -> Any:
@@ -76,20 +76,24 @@ class Service:
         self.asked += len(asks)
         return list(pool.map(lambda url: {**self.call("GET", url, "/status"), "url": url}, asks))
 
-    def all_workers(self, within_s: float = FIND_S) -> Dict[Tuple[str, str], Status]:
+    def all_workers(self) -> Dict[Tuple[str, str], Status]:
         """The latest answer of each worker, once all have been seen. Goes on until then."""
         seen: Dict[Tuple[str, str], Status] = {}
-        until = time.monotonic() + within_s
+        until = time.monotonic() + self.find_s
         with concurrent.futures.ThreadPoolExecutor(ASKERS) as pool:
             while True:
                 for status in self.sweep(pool):
                     seen[status["url"], str(status["worker_id"])] = status
-                if len(seen) > self.workers:
-                    raise Differs(f"{len(seen)} workers answer, not {self.workers}; say --workers {len(seen)}")
+                self.refuse_more(len(seen))
                 if len(seen) == self.workers:
                     return seen
                 if time.monotonic() > until:
                     raise Differs(f"after {self.asked} requests {len(seen)} workers were seen, not {self.workers}")
+
+    def refuse_more(self, seen: int) -> None:
+        """More workers than were said: some would not be looked at."""
+        if seen > self.workers:
+            raise Differs(f"{seen} workers answer, not {self.workers}; say --workers {seen}")
 
     def breaker(self, status: Status) -> Dict[str, Any]:
         """The provider's breaker in one worker's answer."""
@@ -119,6 +123,7 @@ def until_all_open(service: Service, began: float, wait_s: float) -> Tuple[Dict[
             for status in service.sweep(pool):
                 latest[status["url"], str(status["worker_id"])] = status
                 others += service.breaker(status)["state"] != "open"
+            service.refuse_more(len(latest))
             now = time.monotonic()
             opens = [service.breaker(status)["state"] == "open" for status in latest.values()]
             if len(opens) == service.workers and all(opens):
@@ -226,12 +231,13 @@ def main() -> int:
     parser.add_argument("--url", action="append", help="where the service is; again for each further host")
     parser.add_argument("--workers", type=int, default=4, help="how many there are, over all hosts")
     parser.add_argument("--wait", type=seconds, default=2.0, help="how long a trip may take to reach all, as 2s")
+    parser.add_argument("--find", type=seconds, default=30.0, help="how long to look for all workers, as 30s")
     parser.add_argument("--provider", default="openai", help="whose breaker to trip")
     parser.add_argument("--keep", action="store_true", help="leave the breaker open")
     options = parser.parse_args()
     urls = [url.rstrip("/") for url in options.url or ["http://127.0.0.1:8000"]]
     try:
-        check(Service(urls, options.workers, options.provider), options.wait, options.keep)
+        check(Service(urls, options.workers, options.provider, options.find), options.wait, options.keep)
     except Differs as error:
         print(f"\nFAILED: {error}", file=sys.stderr)
         return 1

@@ -31,9 +31,7 @@ CALLS = 5
 
 # One key serves all users here, so a 401 means that nobody's call will work.
 GUARDS = {
-    name: breakerd.breaker(
-        name, policy=breakerd.Policy(consecutive_failures=THRESHOLD, cooldown="15s"), auth_errors="failure"
-    )
+    name: breakerd.breaker(name, policy=breakerd.Policy(consecutive_failures=THRESHOLD), auth_errors="failure")
     for name in MODELS
 }
 good: openai.AsyncOpenAI
@@ -60,10 +58,12 @@ async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         # The package's own retries are off: a breaker should see each call, and a retry is another call.
         good = await stack.enter_async_context(openai.AsyncOpenAI(api_key=GOOD_KEY, base_url=url, max_retries=0))
         bad = await stack.enter_async_context(openai.AsyncOpenAI(api_key="sk-invalid", base_url=url, max_retries=0))
-        print(f"Worker {WORKER} ready: {breakerd.health()}", flush=True)
-        for name, guard in GUARDS.items():
-            seen = guard.observe()
-            print(f"  {name:<10} - State: {word(seen.state):<10} Failures: {seen.failures}", flush=True)
+        table = "".join(
+            f"  {name:<10} - State: {word(seen.state):<10} Failures: {seen.failures}\n"
+            for name, seen in [(name, await guard.observe_async()) for name, guard in GUARDS.items()]
+        )
+        # One write, since the workers share an output.
+        print(f"Worker {WORKER} ready: {breakerd.health()}\n{table}", end="", flush=True)
         yield
 
 
@@ -97,7 +97,7 @@ async def status() -> Dict[str, Any]:
     stand = breakerd.health()
     return {
         "worker_id": str(WORKER),
-        "providers": [shown(name, priority) for priority, name in enumerate(GUARDS, 1)],
+        "providers": [await shown(name, priority) for priority, name in enumerate(GUARDS, 1)],
         "uptime": uptime(),
         "sync_enabled": stand.is_joined,
         "sync_backend": "breakerd",
@@ -115,7 +115,7 @@ async def trigger_failure(provider: str) -> Dict[str, Any]:
         for _ in range(CALLS):
             permits.append(await guard.admit_async())
     failed = sum(await asyncio.gather(*(call_with_invalid_key(provider, permit) for permit in permits)))
-    seen = word(guard.state)
+    seen = word((await guard.observe_async()).state)
     return {
         "worker_id": WORKER,
         "provider": provider,
@@ -153,7 +153,7 @@ async def reset(provider: str) -> Any:
     return {
         "worker_id": WORKER,
         "provider": provider,
-        "circuit_breaker_state": word(guard.state),
+        "circuit_breaker_state": word((await guard.observe_async()).state),
         "message": f"the breaker of {provider} was reset for every worker",
     }
 
@@ -178,7 +178,7 @@ async def chat(ask: Chat) -> Any:
         "worker_id": WORKER,
         "circuit_breaker_state": {
             name: {"state": word(seen.state), "failure_count": seen.failures}
-            for name, seen in ((name, guard.observe()) for name, guard in GUARDS.items())
+            for name, seen in [(name, await guard.observe_async()) for name, guard in GUARDS.items()]
         },
     }
 
@@ -195,9 +195,9 @@ def word(state: str) -> str:
     return state.replace("-", "_")
 
 
-def shown(name: str, priority: int) -> Dict[str, Any]:
+async def shown(name: str, priority: int) -> Dict[str, Any]:
     """One provider in ``/status``."""
-    seen = GUARDS[name].observe()
+    seen = await GUARDS[name].observe_async()
     return {
         "name": name,
         "model": MODELS[name],

@@ -216,6 +216,12 @@ impl Breaker {
 
     pub(crate) fn reject(&self, reason: RejectReason, now: Mono) -> Verdict {
         let (generation, state, retry_after_ms) = (self.generation, self.state(), self.retry_after_ms(now));
+        let least = match reason {
+            RejectReason::Open | RejectReason::Forced => 0,
+            // The cooldown is over and yet nothing is free: coming back at once would find the same.
+            _ => ms_up(limits::PROBING_RETRY_AFTER_MIN),
+        };
+        let retry_after_ms = retry_after_ms.map(|ms| ms.max(least));
         Verdict::Reject { generation, state, reason, retry_after_ms }
     }
 

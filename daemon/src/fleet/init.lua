@@ -41,8 +41,9 @@ local start = math.max(seq or 0, num(SEQ) or 0) + 1048576
 local event = table.concat({ 'E1', NEW, int(start), TAG, int(now), OLD == '' and '-' or OLD }, ' ')
 
 redis.call('HSET', TABLE, '!e', NEW, '!s', int(start), '!t', TAG, '!f', int(floor), '!v', FORMAT)
--- No batch of the old epoch chains onto the new one.
+-- No batch of the old epoch chains onto the new one, whose log begins with this event.
 redis.call('DEL', LOG)
+redis.call('XADD', LOG, int(start) .. '-0', 'e', event)
 redis.call(PUBLISH, CHANNEL, event)
 
 return { 'OK', NEW, int(start), TAG, int(now) }

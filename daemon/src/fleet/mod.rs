@@ -5,6 +5,7 @@
 //! machine whatever [`Events::recv`] brings.
 
 mod bounded;
+mod erase;
 mod link;
 mod queue;
 mod script;
@@ -13,6 +14,7 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 
+pub(crate) use erase::erase;
 pub(crate) use queue::{Events, Requests};
 
 /// Reads the password, anew for each connection, so that it can be changed under a running daemon.

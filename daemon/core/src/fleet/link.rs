@@ -45,6 +45,8 @@ pub struct LinkMachine {
     state: LinkState,
     connection: ConnectionNumber,
     pub(super) position: Option<Position>,
+    /// The greatest version that an answer told; above our position until its event is applied.
+    pub(super) answered: u64,
     /// The versions of what stands in the fleet's table, as far as told to ours.
     pub(super) held: BTreeMap<Name, u64>,
     pub(super) time: RedisTime,
@@ -90,7 +92,8 @@ pub(super) enum Purpose {
 #[derive(Debug, Default)]
 struct Poll {
     next: Mono,
-    under_way: Option<(RequestId, Position)>,
+    /// With the version that the server had at least when it was asked.
+    under_way: Option<(RequestId, u64)>,
     last_sent: Mono,
     slow: u32,
     sent: u64,
@@ -113,6 +116,7 @@ impl LinkMachine {
             state: LinkState::Down,
             connection: ConnectionNumber::default(),
             position: None,
+            answered: 0,
             held: BTreeMap::new(),
             time: RedisTime::default(),
             waiting: BTreeMap::new(),
@@ -413,7 +417,7 @@ impl LinkMachine {
     fn send_poll(&mut self, now: Mono) {
         let Some(position) = self.position else { return };
         let id = self.send(now, Purpose::Poll, self.keys.head(), SILENCE_MAX);
-        self.poll.under_way = Some((id, position));
+        self.poll.under_way = Some((id, position.seq.max(self.answered)));
         self.poll.last_sent = now;
         self.poll.next = now.after_ms(self.poll_interval_ms());
         self.poll.sent += 1;
@@ -425,14 +429,14 @@ impl LinkMachine {
     /// The events published before the reply are applied by now, so a head ahead of us is a loss. A head behind us is
     /// one only if it is behind where we stood when we asked: since then we may have moved.
     fn poll_answered(&mut self, now: Mono, id: RequestId, sent: Mono, reply: &Datum) {
-        let Some((_, asked_at)) = self.poll.under_way.take_if(|(polled, _)| *polled == id) else { return };
+        let Some((_, at_least)) = self.poll.under_way.take_if(|(polled, _)| *polled == id) else { return };
         self.poll.slow = if now.since(sent) > POLL_SLOW { self.poll.slow + 1 } else { 0 };
         if self.poll.slow >= 2 {
             return self.go_down(now, failed("SLOW", "two polls in a row took longer than 1 s"), true);
         }
         let agrees = match (super::sync::head(reply), self.position) {
             (Some(head), Some(mine)) => {
-                let known = head.epoch == mine.epoch && head.seq <= mine.seq && head.seq >= asked_at.seq;
+                let known = head.epoch == mine.epoch && head.seq <= mine.seq && head.seq >= at_least;
                 known && (head.seq != mine.seq || head.tag == mine.tag)
             }
             _ => false,

@@ -186,10 +186,13 @@ impl LinkMachine {
         };
         match self.position {
             Some(mine) if mine.epoch == head.epoch => {
-                if head == mine {
-                    self.nothing_missed(now);
-                } else if head.seq <= mine.seq {
+                if head.seq < self.answered || (head.seq <= mine.seq && head != mine) {
                     self.forked(now);
+                } else if self.answered > mine.seq {
+                    // An answer was taken in whose event is lost, so that what the log tells may not be all.
+                    self.read_table(now);
+                } else if head == mine {
+                    self.nothing_missed(now);
                 } else {
                     self.ask(now, Step::LogBefore, self.keys.log_before(mine.seq), LARGE_READ_MAX);
                 }
@@ -231,25 +234,29 @@ impl LinkMachine {
 
     fn log_before_came(&mut self, now: Mono, reply: &Datum) {
         let Some(mine) = self.position else { return self.read_table(now) };
-        let last = log_entries(reply).and_then(|mut batches| batches.pop());
-        match last {
-            Some(batch) if batch.position() == mine => {
+        let last = log_events(reply).and_then(|mut events| events.pop());
+        let ends_at = last.and_then(|event| match event {
+            Event::Batch(batch) => Some(batch.position()),
+            Event::Epoch(new) => Some(new.position),
+            Event::Suspicion(_) => None,
+        });
+        match ends_at {
+            Some(end) if end == mine => {
                 self.ask(now, Step::LogAfter, self.keys.log_after(mine.seq), LARGE_READ_MAX);
             }
-            Some(batch) if batch.epoch == mine.epoch && batch.last() == mine.seq => self.forked(now),
+            Some(end) if end.epoch == mine.epoch && end.seq == mine.seq => self.forked(now),
             _ => self.read_table(now),
         }
     }
 
     fn log_after_came(&mut self, now: Mono, reply: &Datum) {
-        let Some(batches) = log_entries(reply) else { return self.read_table(now) };
+        let Some(events) = log_events(reply) else { return self.read_table(now) };
         self.counters.log_reads += 1;
-        for batch in batches {
-            let follows = self.position.is_some_and(|mine| follows(&batch, mine));
-            if !follows {
-                return self.read_table(now);
+        for event in events {
+            match (event, self.position) {
+                (Event::Batch(batch), Some(mine)) if follows(&batch, mine) => self.apply_batch(now, batch),
+                _ => return self.read_table(now),
             }
-            self.apply_batch(now, batch);
         }
         self.catch_up(now);
     }
@@ -292,6 +299,7 @@ impl LinkMachine {
         }
         self.facts.push_back(Fact::TableEnds { version: head.seq });
         self.position = Some(head);
+        self.answered = 0;
         self.catch_up(now);
     }
 
@@ -363,18 +371,22 @@ impl LinkMachine {
     /// Tells the table a value, and the ops that wait.
     fn tell(&mut self, now: Mono, name: Name, value: Value) {
         self.overtake(now, &name, &value);
+        self.hold(&name, &value);
         let seen = self.seen(now, name, value);
         self.facts.push_back(Fact::Value(seen));
     }
 
-    /// A value with its times on this host's clock.
-    pub(super) fn seen(&mut self, now: Mono, name: Name, value: Value) -> Seen {
+    /// Keeps account of what stands in the fleet's table.
+    pub(super) fn hold(&mut self, name: &Name, value: &Value) {
         if value.is_held() {
-            let version = self.held.entry(name.clone()).or_default();
-            *version = value.version.max(*version);
+            self.held.insert(name.clone(), value.version);
         } else {
-            self.held.remove(&name);
+            self.held.remove(name);
         }
+    }
+
+    /// A value with its times on this host's clock.
+    pub(super) fn seen(&self, now: Mono, name: Name, value: Value) -> Seen {
         let until = self.time.until(now, &value);
         let lease_until = self.time.lease_until(now, &value);
         let forced_until = self.time.forced_until(now, &value);
@@ -401,16 +413,13 @@ pub(super) fn head(reply: &Datum) -> Option<Position> {
     Position::parse(texts.next()??, texts.next()??, texts.next()??)
 }
 
-/// The batches of the log in the reply's order: `[[id, [field, event]], …]`. None if one cannot be read, or is no batch.
-fn log_entries(reply: &Datum) -> Option<Vec<Batch>> {
-    let entry = |entry: &Datum| match entry.list()?.get(1)?.list()?.get(1)? {
-        Datum::Bytes(bytes) => match Event::parse(bytes).ok()? {
-            Event::Batch(batch) => Some(batch),
-            Event::Epoch(_) | Event::Suspicion(_) => None,
-        },
+/// The events of the log in the reply's order: `[[id, [field, event]], …]`. None if one cannot be read.
+fn log_events(reply: &Datum) -> Option<Vec<Event>> {
+    let event = |entry: &Datum| match entry.list()?.get(1)?.list()?.get(1)? {
+        Datum::Bytes(bytes) => Event::parse(bytes).ok(),
         _ => None,
     };
-    reply.list()?.iter().map(entry).collect()
+    reply.list()?.iter().map(event).collect()
 }
 
 /// A whole table as it was read.

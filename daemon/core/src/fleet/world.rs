@@ -21,7 +21,9 @@ struct World {
     refuses: bool,
     /// Replies are made but not delivered.
     held_back: Option<VecDeque<Heard>>,
-    table: BTreeMap<Name, Value>,
+    /// The fleet cells, closed ones too, as the facts made them.
+    cells: BTreeMap<Name, Value>,
+    /// The cells that a full read under way has named.
     named: Option<BTreeMap<Name, Value>>,
     facts: Vec<Fact>,
     sent: Vec<Command>,
@@ -40,7 +42,7 @@ impl World {
             connection: None,
             refuses: false,
             held_back: None,
-            table: BTreeMap::new(),
+            cells: BTreeMap::new(),
             named: None,
             facts: Vec::new(),
             sent: Vec::new(),
@@ -163,7 +165,12 @@ impl World {
             match &fact {
                 Fact::Value(seen) => self.take(seen),
                 Fact::TableBegins { .. } => self.named = Some(BTreeMap::new()),
-                Fact::TableEnds { .. } => self.table = self.named.take().expect("begun"),
+                Fact::TableEnds { version } => {
+                    let closed = Value { version: *version, ..Value::default() };
+                    let named = self.named.take().expect("begun");
+                    let absent = std::mem::take(&mut self.cells).into_keys().map(|name| (name, closed.clone()));
+                    self.cells = absent.chain(named).collect();
+                }
                 Fact::Answered { seen: Some(seen), .. } if self.named.is_none() => self.take(seen),
                 _ => {}
             }
@@ -173,28 +180,30 @@ impl World {
 
     /// What a table does with a value; versions never go back.
     fn take(&mut self, seen: &Seen) {
-        let table = self.named.as_mut().unwrap_or(&mut self.table);
-        let older = table.get(&seen.name).is_some_and(|known| known.version > seen.value.version);
-        if older {
-            return;
+        let cells = self.named.as_mut().unwrap_or(&mut self.cells);
+        let older = cells.get(&seen.name).is_some_and(|known| known.version > seen.value.version);
+        if !older {
+            cells.insert(seen.name.clone(), seen.value.clone());
         }
-        match seen.value.is_held() {
-            true => drop(table.insert(seen.name.clone(), seen.value.clone())),
-            false => drop(table.remove(&seen.name)),
-        }
+    }
+
+    fn table(&self) -> BTreeMap<Name, Value> {
+        self.cells.iter().filter(|(_, value)| value.is_held()).map(|(name, value)| (name.clone(), value.clone())).collect()
     }
 
     /// The link is live, and agrees with the server in every value and in its position.
     fn assert_agrees(&self) {
         assert_eq!(self.link.state(), LinkState::Live, "{:?}", self.link.last_failure());
-        assert_eq!(self.table, self.server.values());
+        assert_eq!(self.table(), self.server.values());
         assert_eq!(self.link.position(), Some(self.server.position().unwrap()));
-        assert_eq!(self.link.held(), self.table.len());
+        assert_eq!(self.link.held(), self.table().len());
     }
 
     fn outcome(&self, token: u64) -> &Fact {
         let of = |fact: &&Fact| match fact {
-            Fact::Answered { token: t, .. } | Fact::Refused { token: t } | Fact::Unknown { token: t, .. } => *t == Token(token),
+            Fact::Answered { token: t, .. } | Fact::Refused { token: t } | Fact::Unknown { token: t, .. } => {
+                *t == Token(token)
+            }
             _ => false,
         };
         let mut outcomes = self.facts.iter().filter(of);

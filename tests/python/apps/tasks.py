@@ -1,0 +1,56 @@
+"""Celery tasks under a guard, over a broker of files: no network."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pathlib
+from typing import Tuple
+
+from celery import Celery
+
+import breakerd
+
+PLACE = pathlib.Path(os.environ["CELERY_PLACE"])
+QUEUE = PLACE / "queue"
+GUARD = breakerd.breaker("openai")
+
+app = Celery("tasks", broker="filesystem://", backend=f"file://{PLACE / 'results'}")
+app.conf.update(
+    broker_transport_options={
+        "data_folder_in": str(QUEUE), "data_folder_out": str(QUEUE), "control_folder": str(PLACE / "control"),
+        "polling_interval": 0.02,
+    },
+    worker_prefetch_multiplier=1, worker_send_task_events=False, task_acks_late=True, result_extended=False,
+    broker_connection_retry_on_startup=True,
+)
+
+
+@app.task(throws=(ConnectionError, breakerd.Rejected))
+@GUARD
+def call(works: bool) -> int:
+    """One guarded call."""
+    if not works:
+        raise ConnectionError("no")
+    return os.getpid()
+
+
+@app.task
+def look() -> Tuple[int, str, int]:
+    """What this process sees."""
+    seen = GUARD.observe()
+    return os.getpid(), seen.state, seen.failures
+
+
+@app.task
+def look_in_a_loop() -> Tuple[int, str]:
+    """What a loop in this process sees."""
+
+    async def ask() -> str:
+        try:
+            async with GUARD:
+                return "admitted"
+        except breakerd.Rejected as no:
+            return no.state
+
+    return os.getpid(), asyncio.run(ask())
