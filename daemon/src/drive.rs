@@ -168,10 +168,10 @@ impl Drive {
         }
         let place = Place::within(&config.state);
         let mut core = Core::new(config.breakers.clone(), draw("jitter"));
-        core.handle_snapshot(now, &place.load());
         if let Some(keys) = config.fleet.as_ref().and_then(|fleet| Keys::of(&fleet.name)) {
             core.join(now, keys, &format!("{}.{:08x}", config.breakers.host, instance >> 32), draw("link"));
         }
+        core.handle_snapshot(now, &place.load());
         let writer = Writer::start(place, instance)?;
         Ok(Self {
             core,

@@ -34,6 +34,8 @@ struct Breaker {
     age_ms: u64,
     by: String,
     why: String,
+    #[serde(default)]
+    fleet: bool,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     forced: Option<Forced>,
 }
@@ -99,6 +101,7 @@ fn restored(saved: Breaker, passed_ms: u64) -> Option<SavedBreaker> {
         step: saved.step,
         age: age(saved.age_ms),
         because: Because::new(&saved.by, &saved.why),
+        fleet: saved.fleet,
         forced: saved.forced.map(|forced| SavedForce {
             to: forced.to,
             left: forced.left_ms.map(left),
@@ -119,6 +122,7 @@ fn written(saved: &SavedBreaker) -> Breaker {
         age_ms: ms(saved.age),
         by: saved.because.by.clone(),
         why: saved.because.why.clone(),
+        fleet: saved.fleet,
         forced: saved.forced.as_ref().map(|forced| Forced {
             to: forced.to,
             left_ms: forced.left.map(ms),

@@ -13,6 +13,17 @@ use crate::table::BreakerId;
 /// So long after the link was lost a host leads no probes by itself (fleet.md rule 34 in the project's protocol notes).
 const PROBES_ALONE_AFTER: Duration = Duration::from_secs(2);
 
+/// Which life of the fleet's data a reading belongs to, as this host knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Life {
+    /// The one that the table already follows: versions compare.
+    Same,
+    /// The first that this life of the daemon meets: what the table has is only a snapshot's memory.
+    First,
+    /// Another than before: the data was lost, and this host knows what it held.
+    New,
+}
+
 /// The host's part in a fleet.
 #[derive(Debug)]
 pub(crate) struct Fleet {
@@ -24,8 +35,9 @@ pub(crate) struct Fleet {
     tokens: BTreeMap<Token, (BreakerId, OpKind)>,
     next_token: u64,
     next_lease: u64,
-    /// The names of a full read that is under way, and whether the data began a new life.
-    reading: Option<(BTreeSet<Name>, bool)>,
+    /// The names of a full read that is under way.
+    reading: Option<(BTreeSet<Name>, Life)>,
+    synced: bool,
 }
 
 impl Core {
@@ -43,6 +55,7 @@ impl Core {
             next_token: 0,
             next_lease: 0,
             reading: None,
+            synced: false,
         });
     }
 
@@ -150,7 +163,12 @@ impl Core {
             Fact::Value(seen) => self.value_seen(now, &seen),
             Fact::TableBegins { new_epoch } => {
                 if let Some(fleet) = &mut self.fleet {
-                    fleet.reading = Some((BTreeSet::new(), new_epoch));
+                    let life = match (new_epoch, fleet.synced) {
+                        (false, _) => Life::Same,
+                        (true, false) => Life::First,
+                        (true, true) => Life::New,
+                    };
+                    fleet.reading = Some((BTreeSet::new(), life));
                 }
             }
             Fact::TableEnds { version } => self.table_read(now, version),
@@ -191,32 +209,34 @@ impl Core {
     fn value_seen(&mut self, now: Mono, seen: &Seen) {
         let Some(fleet) = &mut self.fleet else { return };
         let own = fleet.own.clone();
-        let anew = match &mut fleet.reading {
-            Some((names, anew)) => {
+        let life = match &mut fleet.reading {
+            Some((names, life)) => {
                 names.insert(seen.name.clone());
-                *anew
+                *life
             }
-            None => false,
+            None => Life::Same,
         };
         // Only a full table keeps a fleet's value out; its workers are then admitted unguarded and told so.
         let Ok(id) = self.ensure(now, Self::nobody(), &seen.name, None) else { return };
         if let Some(breaker) = self.table.get_mut(id).filter(|breaker| breaker.joint.version >= seen.value.version) {
             // Made just now, at the fleet's newest version: it has seen nothing yet.
-            let untouched = breaker.generation == 1 && !anew && breaker.lanes.is_empty();
+            let untouched = breaker.generation == 1 && life == Life::Same && breaker.lanes.is_empty();
             if untouched {
                 breaker.joint.version = 0;
             }
         }
-        self.touch(now, id, |breaker, turn| breaker.take_in(turn, seen, &own, anew));
+        self.touch(now, id, |breaker, turn| breaker.take_in(turn, seen, &own, life));
     }
 
     fn table_read(&mut self, now: Mono, version: u64) {
-        let Some((names, anew)) = self.fleet.as_mut().and_then(|fleet| fleet.reading.take()) else { return };
+        let Some(fleet) = &mut self.fleet else { return };
+        fleet.synced = true;
+        let Some((names, life)) = fleet.reading.take() else { return };
         for id in self.table.ids() {
             if self.table.get(id).is_some_and(|breaker| names.contains(breaker.name.as_str())) {
                 continue;
             }
-            self.touch(now, id, |breaker, turn| breaker.absent(turn, version, anew));
+            self.touch(now, id, |breaker, turn| breaker.absent(turn, version, life));
         }
     }
 }

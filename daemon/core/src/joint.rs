@@ -11,6 +11,7 @@ use crate::breaker::{Asker, Breaker, Forced, Probes, Reporter, Stand, Turn};
 use crate::cell::Cell;
 use crate::change::{Because, What};
 use crate::fleet::{LEASE_MS, OpKind, OpResult, Seen};
+use crate::joined::Life;
 
 /// How often a lease is renewed while its probe is out.
 const RENEW_MS: u64 = 3000;
@@ -151,10 +152,10 @@ impl Breaker {
         }
     }
 
-    /// The fleet's newer value. `anew` where its versions began again.
-    pub(crate) fn take_in(&mut self, turn: &mut Turn<'_>, seen: &Seen, own: &str, anew: bool) {
+    /// The fleet's newer value.
+    pub(crate) fn take_in(&mut self, turn: &mut Turn<'_>, seen: &Seen, own: &str, life: Life) {
         let value = &seen.value;
-        if value.version <= self.joint.version && !anew {
+        if value.version <= self.joint.version && life == Life::Same {
             return;
         }
         let (from, before) = (self.state(), self.view(turn.now));
@@ -213,23 +214,23 @@ impl Breaker {
 
     /// A full read did not name it: closed and not forced with this version. In a new life of the data, what was open
     /// before stays open on this host and is proposed again.
-    pub(crate) fn absent(&mut self, turn: &mut Turn<'_>, version: u64, anew: bool) {
-        if self.joint.version > version && !anew {
+    pub(crate) fn absent(&mut self, turn: &mut Turn<'_>, version: u64, life: Life) {
+        if self.joint.version > version && life == Life::Same {
             return;
         }
         let (from, before) = (self.state(), self.view(turn.now));
         let open = self.fleet_rules();
-        if anew && open {
+        if life == Life::New && open {
             self.host = std::mem::take(&mut self.joint.cell);
             self.host.state = State::Open;
             self.joint.trip = Some(version);
-        } else if anew && self.forced.is_some() {
+        } else if life == Life::New && self.forced.is_some() {
             let kept = self.forced.as_ref().map(|forced| {
                 let duration_ms = forced.end.map(|end| ms_up(end.left(turn.now)));
                 (OpKind::Force { to: forced.to, duration_ms }, forced.because.clone())
             });
             self.joint.command = kept;
-        } else if !anew && (open || self.joint.command.is_none() && self.forced.is_some()) {
+        } else if life != Life::New && (open || self.joint.command.is_none() && self.forced.is_some()) {
             self.joint.cell.close(turn.now, Because::new("fleet", "closed while this host was away"));
             self.forced = None;
         }

@@ -25,7 +25,7 @@ pub struct SavedBreaker {
     pub name: Name,
     /// The generation that it had shown.
     pub generation: u64,
-    /// The host cell's state; half-open is kept as open with its deadline past.
+    /// Its state; half-open is kept as open with its deadline past.
     pub state: State,
     /// What is left of its cooldown.
     pub left: Duration,
@@ -35,6 +35,8 @@ pub struct SavedBreaker {
     pub age: Duration,
     /// Who made it so and why.
     pub because: Because,
+    /// Whether it was the fleet's word: then it holds only until the fleet is heard again.
+    pub fleet: bool,
     /// The override over it.
     pub forced: Option<SavedForce>,
 }
@@ -56,15 +58,16 @@ impl Core {
     /// What a restart must keep, as of now.
     #[must_use]
     pub fn save(&self, now: Mono) -> Snapshot {
-        let kept = self.table.after("").filter(|b| b.host.state != State::Closed || b.forced.is_some());
+        let kept = self.table.after("").filter(|b| b.ruling().state != State::Closed || b.forced.is_some());
         let breakers = kept.map(|b| SavedBreaker {
             name: b.name.clone(),
             generation: b.generation,
-            state: b.host.state,
-            left: b.host.until.left(now),
-            step: b.host.step,
-            age: now.since(b.host.since),
-            because: b.host.because.clone(),
+            state: b.ruling().state,
+            left: b.ruling().until.left(now),
+            step: b.ruling().step,
+            age: now.since(b.ruling().since),
+            because: b.ruling().because.clone(),
+            fleet: b.fleet_rules(),
             forced: b.forced.as_ref().map(|forced| SavedForce {
                 to: forced.to,
                 left: forced.end.map(|end| end.left(now)),
@@ -81,11 +84,12 @@ impl Core {
     pub fn handle_snapshot(&mut self, now: Mono, snapshot: &Snapshot) {
         for saved in &snapshot.breakers {
             let Ok(id) = self.ensure(now, Self::nobody(), &saved.name, None) else { continue };
+            let fleet = saved.fleet && self.fleet.is_some();
             self.touch(now, id, |breaker, _| {
                 let most = breakerd_proto::limits::RETRY_AFTER_MAX.max(breaker.policy.cooldown.max.mul_f64(1.5));
                 let open = saved.state != State::Closed;
                 breaker.generation = saved.generation.saturating_add(1);
-                breaker.host = Cell {
+                let cell = Cell {
                     state: if open { State::Open } else { State::Closed },
                     until: if open { now.after(saved.left.min(most)) } else { Mono::default() },
                     step: saved.step,
@@ -93,6 +97,11 @@ impl Core {
                     since: now.before(saved.age),
                     because: saved.because.clone(),
                 };
+                if fleet {
+                    breaker.joint.cell = cell;
+                } else {
+                    breaker.host = cell;
+                }
                 breaker.forced = saved.forced.as_ref().map(|forced| crate::breaker::Forced {
                     to: forced.to,
                     end: forced.left.map(|left| now.after(left)),

@@ -65,6 +65,7 @@ impl Solo {
             step: 0,
             age,
             because,
+            fleet: false,
             forced,
         };
         self.lane(now, name, None);

@@ -2,7 +2,6 @@
 
 use std::ffi::OsString;
 use std::io;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use breakerd_client::{ConnectError, OperatorError};
@@ -59,8 +58,8 @@ pub(super) enum Failure {
     PrivateEnded {
         /// How.
         status: String,
-        /// Where it said why.
-        log: Option<PathBuf>,
+        /// What it said, if its log was kept.
+        said: Option<String>,
     },
     /// The private daemon is not ready after a long while.
     PrivateSilent {
@@ -90,11 +89,10 @@ impl Failure {
                 format!("cannot start {}: {error}; check the name and PATH", program.to_string_lossy())
             }
             Self::System { what, error } => format!("{what}: {error}"),
-            Self::PrivateEnded { status, log: None } => {
+            Self::PrivateEnded { status, said: None } => {
                 format!("the private daemon ended ({status}) before it was ready; it says why above")
             }
-            Self::PrivateEnded { status, log: Some(log) } => {
-                let said = std::fs::read_to_string(log).unwrap_or_default();
+            Self::PrivateEnded { status, said: Some(said) } => {
                 format!("the private daemon ended ({status}) before it was ready; it said:\n{}", said.trim_end())
             }
             Self::PrivateSilent { waited_s } => {
@@ -162,7 +160,7 @@ mod tests {
     #[test]
     fn the_codes_are_the_documented_ones() {
         let refused = |code| Failure::Refused { code, sentence: String::new() };
-        let absent = ConnectError::Absent { path: PathBuf::from("/x"), stale: false };
+        let absent = ConnectError::Absent { path: std::path::PathBuf::from("/x"), stale: false };
         for (failure, code) in [
             (Failure::Config(Faults(Vec::new())), 78),
             (Failure::Connect(absent), 69),

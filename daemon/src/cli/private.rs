@@ -117,7 +117,9 @@ impl Private {
             }
             if let Some(status) = self.ended_within(READY_ASK_EVERY)? {
                 self.reaped = true;
-                return Err(Failure::PrivateEnded { status: status.to_string(), log: self.log.clone() });
+                // Read at once: the file goes with its directory.
+                let said = self.log.as_ref().and_then(|log| std::fs::read_to_string(log).ok());
+                return Err(Failure::PrivateEnded { status: status.to_string(), said });
             }
         }
         Err(Failure::PrivateSilent { waited_s: READY_WAIT_MAX.as_secs() })

@@ -23,6 +23,8 @@ struct World {
     held_back: Option<VecDeque<Heard>>,
     /// The fleet cells, closed ones too, as the facts made them.
     cells: BTreeMap<Name, Value>,
+    /// The version of a cell that no fact has named.
+    floor: u64,
     /// The cells that a full read under way has named.
     named: Option<BTreeMap<Name, Value>>,
     facts: Vec<Fact>,
@@ -43,6 +45,7 @@ impl World {
             refuses: false,
             held_back: None,
             cells: BTreeMap::new(),
+            floor: 0,
             named: None,
             facts: Vec::new(),
             sent: Vec::new(),
@@ -164,12 +167,10 @@ impl World {
         while let Some(fact) = self.link.poll_fact() {
             match &fact {
                 Fact::Value(seen) => self.take(seen),
-                Fact::TableBegins { .. } => self.named = Some(BTreeMap::new()),
+                Fact::TableBegins { .. } => (self.named, self.floor) = (Some(BTreeMap::new()), 0),
                 Fact::TableEnds { version } => {
-                    let closed = Value { version: *version, ..Value::default() };
-                    let named = self.named.take().expect("begun");
-                    let absent = std::mem::take(&mut self.cells).into_keys().map(|name| (name, closed.clone()));
-                    self.cells = absent.chain(named).collect();
+                    self.cells = self.named.take().expect("begun");
+                    self.floor = *version;
                 }
                 Fact::Answered { seen: Some(seen), .. } if self.named.is_none() => self.take(seen),
                 _ => {}
@@ -181,14 +182,18 @@ impl World {
     /// What a table does with a value; versions never go back.
     fn take(&mut self, seen: &Seen) {
         let cells = self.named.as_mut().unwrap_or(&mut self.cells);
-        let older = cells.get(&seen.name).is_some_and(|known| known.version > seen.value.version);
-        if !older {
+        let known = cells.get(&seen.name).map_or(self.floor, |known| known.version);
+        if seen.value.version >= known {
             cells.insert(seen.name.clone(), seen.value.clone());
         }
     }
 
     fn table(&self) -> BTreeMap<Name, Value> {
-        self.cells.iter().filter(|(_, value)| value.is_held()).map(|(name, value)| (name.clone(), value.clone())).collect()
+        self.cells
+            .iter()
+            .filter(|(_, value)| value.is_held())
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect()
     }
 
     /// The link is live, and agrees with the server in every value and in its position.

@@ -188,7 +188,8 @@ impl LinkMachine {
             return;
         };
         // What is not above our position was here already, by its event or by a read, and may have changed since.
-        if let Some(value) = value.as_ref().filter(|value| self.position().is_some_and(|mine| value.version > mine.seq)) {
+        if let Some(value) = value.as_ref().filter(|value| self.position().is_some_and(|mine| value.version > mine.seq))
+        {
             self.answered = self.answered.max(value.version);
             self.hold(&name, value);
         }

@@ -32,6 +32,11 @@ pub(super) enum Stuck {
     },
     /// The provider cannot be started.
     Provider(io::Error),
+    /// The daemons have not joined each other.
+    NotJoined {
+        /// Where they should meet.
+        redis: String,
+    },
     /// In a worker: the orders cannot be read or answered.
     Orders(io::Error),
     /// In a worker: the environment is wrong.
@@ -53,6 +58,9 @@ impl fmt::Display for Stuck {
                 write!(f, "the demo's worker {pid} does not answer; the machine may be too loaded, run the demo again")
             }
             Self::Provider(error) => write!(f, "the demo cannot listen on 127.0.0.1: {error}"),
+            Self::NotJoined { redis } => {
+                write!(f, "the demo's daemons cannot join each other through {redis}; look whether Redis answers there")
+            }
             Self::Orders(error) => write!(f, "a worker of the demo lost the demo: {error}"),
             Self::Environment(error) => write!(f, "{error}"),
             Self::Breaker(error) => write!(f, "{error}"),

@@ -25,6 +25,9 @@ pub(super) const COOLDOWN: Duration = Duration::from_secs(5);
 /// How often something that must come is looked for.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
+/// How long a daemon may take to join a Redis that answers.
+const JOIN_WAIT_MAX: Duration = Duration::from_secs(3);
+
 pub(super) struct Stage {
     pub(super) provider: Provider,
     // Workers end before their daemons: fields are dropped in this order.
@@ -38,10 +41,15 @@ pub(super) struct Stage {
 pub(super) struct Fleet {
     redis: String,
     name: String,
+    /// False once it is known that no daemon could join, and so none has written anything.
+    joined: bool,
 }
 
 impl Drop for Fleet {
     fn drop(&mut self) {
+        if !self.joined {
+            return;
+        }
         if let Err(error) = crate::fleet::erase(&self.redis, &self.name) {
             complain(&format!("the demo's fleet {:?} is still in {}: {error}", self.name, self.redis));
         }
@@ -52,9 +60,13 @@ impl Stage {
     /// Starts the provider, the daemons and four workers, spread over the hosts.
     pub(super) fn set(redis: Option<&str>, hosts: u8) -> Result<Self, Failure> {
         let provider = Provider::start().map_err(Stuck::Provider)?;
-        let fleet = redis.map(|url| Fleet { redis: url.to_owned(), name: format!("demo-{}", std::process::id()) });
+        let fleet = redis.map(|url| Fleet {
+            redis: url.to_owned(),
+            name: format!("demo-{}", std::process::id()),
+            joined: true,
+        });
         let section = match &fleet {
-            Some(Fleet { redis, name }) => format!("[fleet]\nredis = {redis:?}\nname = {name:?}\n"),
+            Some(Fleet { redis, name, .. }) => format!("[fleet]\nredis = {redis:?}\nname = {name:?}\n"),
             None => String::new(),
         };
         let mut stage = Self { provider, workers: Vec::new(), hosts: Vec::new(), fleet };
@@ -62,6 +74,7 @@ impl Stage {
             let config = format!("host = \"web-{host}\"\n{section}{}", policy_text());
             stage.hosts.push(Private::start(Source::Text(&config), Log::Kept)?);
         }
+        stage.wait_joined()?;
         let per_host = WORKERS / stage.hosts.len().max(1);
         for worker in 0..WORKERS {
             stage.add_worker(worker / per_host.max(1))?;
@@ -85,8 +98,22 @@ impl Stage {
         Ok(Operator::connect(&socket)?)
     }
 
-    /// Whether every host's daemon has joined the fleet.
-    pub(super) fn all_joined(&self) -> Result<bool, Failure> {
+    /// Waits until every host's daemon has joined the fleet, if there is one.
+    pub(super) fn wait_joined(&mut self) -> Result<(), Failure> {
+        if self.fleet.is_none() {
+            return Ok(());
+        }
+        let joined = until(JOIN_WAIT_MAX, || self.all_joined())?;
+        match &mut self.fleet {
+            Some(fleet) if !joined => {
+                fleet.joined = false;
+                Err(Stuck::NotJoined { redis: fleet.redis.clone() }.into())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn all_joined(&self) -> Result<bool, Failure> {
         for host in 0..self.hosts.len() {
             if self.operator(host)?.about()?.link != Link::Joined {
                 return Ok(false);

@@ -26,9 +26,6 @@ const HANG: Duration = Duration::from_millis(250);
 /// How long hosts may take to agree.
 const AGREE_WAIT_MAX: Duration = Duration::from_secs(2);
 
-/// How long a daemon may take to join a Redis that answers.
-const JOIN_WAIT_MAX: Duration = Duration::from_secs(3);
-
 struct Story {
     stage: Stage,
     claims: Claims,
@@ -63,10 +60,6 @@ impl Story {
             self.stage.provider.address()
         ))?;
         say(&format!("   policy: {THRESHOLD} failures in a row trip; cooldown {} s", COOLDOWN.as_secs()))?;
-        if self.stage.fleet.is_some() {
-            let joined = until(JOIN_WAIT_MAX, || self.stage.all_joined())?;
-            self.claims.claim(joined, "the daemons have joined each other through Redis")?;
-        }
         let sights = self.stage.sights()?;
         self.stage.table(&sights, &[])?;
         self.claims.claim(all(&sights, State::Closed) && failures(&sights) == [0; 4], "all four start closed")
