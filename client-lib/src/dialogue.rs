@@ -107,6 +107,9 @@ pub(crate) struct Dialogue {
     away_why: Option<ConnectError>,
     /// Whether anyone was told of being away this time.
     warned: bool,
+    /// Why the daemon takes a breaker no more, until someone is told; and whether anyone was.
+    full: Option<String>,
+    full_told: bool,
     /// Between attempts to connect.
     pauses: Pauses,
     patience: Patience,
@@ -141,6 +144,8 @@ impl Dialogue {
             away_since: now,
             away_why: None,
             warned: false,
+            full: None,
+            full_told: false,
             pauses: Pauses::default(),
             patience: Patience::default(),
             fell_back: false,
@@ -366,7 +371,12 @@ impl Dialogue {
             }
             Event::Refused { request, code, sentence } => match up.unexplained.remove(&request) {
                 Some((key, reply)) => (key.request, reply),
-                None => (request, Reply::Refused(code, sentence)),
+                None => {
+                    if code == Code::Quota && !std::mem::replace(&mut self.full_told, true) {
+                        self.full = Some(sentence.clone());
+                    }
+                    (request, Reply::Refused(code, sentence))
+                }
             },
         };
         if let Some(waiting) = self.replies.get_mut(&Key { connection: ticket.connection, request }) {
@@ -433,8 +443,11 @@ impl Dialogue {
         Some(Ticket { connection: up.number, instance: up.session.channel.welcome()?.instance })
     }
 
-    /// What to tell people, once each time that the daemon is gone.
+    /// What to tell people: once that the daemon's books are full, and once each time that it is gone.
     pub(crate) fn warning(&mut self) -> Option<(Warn, String)> {
+        if let Some(sentence) = self.full.take() {
+            return Some((self.place.warn.clone()?, format!("calls go unguarded: {sentence}")));
+        }
         if self.up.is_some() || self.warned {
             return None;
         }
@@ -451,3 +464,7 @@ impl std::fmt::Debug for Dialogue {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+#[path = "dialogue_tests.rs"]
+mod tests;

@@ -5,7 +5,7 @@
 use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 
@@ -50,6 +50,10 @@ impl FakeDaemon {
 
     pub(crate) fn client(&self) -> Client {
         Options::from_env().unwrap().socket(&self.path).service("test").open()
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Every hello so far, over all lives.
@@ -159,7 +163,9 @@ fn answer(core: &mut Core, now: Mono, connection: breakerd_core::ConnectionId, m
     };
     let answer = match message {
         ToDaemon::Register(m) => core.handle_register(now, connection, &m).map(ToClient::from),
-        ToDaemon::Query(m) => core.handle_query(now, connection, &m).map(|verdict| Answer { request, verdict }.into()),
+        ToDaemon::Query(m) => {
+            core.handle_query(now, connection, &m).transpose()?.map(|verdict| Answer { request, verdict }.into())
+        }
         ToDaemon::Observe(m) => core.observe(now, connection, request, m.lane).map(ToClient::from),
         ToDaemon::Command(m) => core.command(now, "test", &m).map(ToClient::from),
         ToDaemon::About(_) => Ok(about(request).into()),

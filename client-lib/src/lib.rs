@@ -4,6 +4,23 @@
 //! [`wire`] for a loop of the caller's own. A guarded call never fails by our own trouble: while a daemon is slow, what it
 //! last told stands; without one the process judges by itself (`fallback`). No thread is ever started, and a forked child
 //! has its own connection, locks and permits.
+//!
+//! ```no_run
+//! use breakerd_client::{BadVariable, Breaker, CallError, Client};
+//! # fn complete() -> Result<String, std::io::Error> { Ok(String::new()) }
+//!
+//! fn client() -> Result<Client, BadVariable> {
+//!     Client::open() // $BREAKERD_SOCKET, else /run/breakerd/breakerd.sock; fine if nobody listens yet
+//! }
+//!
+//! fn answer(guard: &Breaker) -> Result<String, std::io::Error> {
+//!     match guard.call(complete) {
+//!         Ok(reply) => Ok(reply),
+//!         Err(CallError::Rejected(no)) => Ok(format!("busy; try again in {:?}", no.retry_after())),
+//!         Err(CallError::Failed(error)) => Err(error), // your own error, untouched
+//!     }
+//! }
+//! ```
 
 mod attachment;
 pub mod blocking;

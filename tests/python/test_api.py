@@ -26,7 +26,10 @@ def words(fake: breakerd.Fake, name: str = "openai") -> List[str]:
 
 @pytest.mark.parametrize(
     ("name", "rule"),
-    [("", "is empty"), ("a b", "' ' at byte 1"), ("é", "'é' at byte 0"), ("x" * 129, "129 bytes"), ("a\n", "at byte 1")],
+    [
+        ("", "is empty"), ("a b", "' ' at byte 1"), ("é", "'é' at byte 0"), ("x" * 129, "129 bytes"),
+        ("a\n", "at byte 1"),
+    ],
 )
 def test_a_name_that_breaks_the_rule_is_refused_with_the_rule(name: str, rule: str) -> None:
     with pytest.raises(ValueError, match="a name is 1 to 128 bytes") as caught:
@@ -496,7 +499,8 @@ def test_the_whole_api_without_a_daemon_ever(caplog: pytest.LogCaptureFixture) -
 
 @pytest.mark.parametrize(("fallback", "admits"), [("admit", True), ("reject", False)])
 def test_other_fallbacks(fallback: str, admits: bool) -> None:
-    guard = breakerd.breaker("openai", policy=breakerd.Policy(consecutive_failures=1, fallback=fallback))  # type: ignore[arg-type]
+    policy = breakerd.Policy(consecutive_failures=1, fallback=fallback)  # type: ignore[arg-type]
+    guard = breakerd.breaker("openai", policy=policy)
     if admits:
         for _ in range(3):
             with pytest.raises(ConnectionError), guard:

@@ -11,6 +11,7 @@ import time
 from typing import Any, Callable, List
 
 import pytest
+import uvloop
 from world import Daemon, until
 
 import breakerd
@@ -99,6 +100,37 @@ def test_one_connection_for_each_loop_and_one_for_the_threads(daemon: Daemon) ->
         assert [worker["connections"] for worker in daemon.workers()] == [3]
         barrier.wait(10)
         assert [one.result(10) for one in loops] == ["done", "done"]
+
+
+def test_uvloop(daemon: Daemon) -> None:
+    """The loop that `uvicorn[standard]` brings."""
+    guard = breakerd.breaker("openai")
+
+    async def call() -> None:
+        async with guard as permit:
+            permit.fail("http-503")
+
+    async def main() -> None:
+        permits = await asyncio.gather(*(guard.admit_async() for _ in range(100)))
+        for permit in permits:
+            permit.success()
+        for _ in range(3):
+            await call()
+        assert (await guard.observe_async()).state == guard.state == "open"
+        daemon.kill()
+        with pytest.raises(breakerd.Rejected):
+            await call()
+        daemon.start()
+        while (await guard.observe_async()).why == "" or not daemon.workers():
+            await asyncio.sleep(0.01)
+        with pytest.raises(breakerd.Rejected):
+            await call()
+
+    loop = uvloop.new_event_loop()
+    try:
+        loop.run_until_complete(main())
+    finally:
+        loop.close()
 
 
 def test_a_loop_for_each_task_is_one_worker_over_one_connection(daemon: Daemon) -> None:

@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from typing import Any, Callable, Dict, List, Optional, TypeVar
 
@@ -83,8 +84,9 @@ class Daemon:
 
     def cli(self, *args: str) -> Any:
         """A command's JSON."""
+        where = ["--config", str(self.config), "--socket", self.socket, "--control", self.control]
         done = subprocess.run(
-            [binary(), "--config", str(self.config), "--socket", self.socket, "--control", self.control, "--json", *args],
+            [binary(), *where, "--json", *args],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=self._env(), timeout=20, check=False,
         )
         assert done.returncode in (0, 1), done.stderr.decode()
@@ -147,9 +149,8 @@ class Server:
     def call(self, method: str, path: str, body: Optional[Dict[str, Any]] = None) -> Any:
         """One request over a fresh connection; the answer's JSON, with its status under ``"http"``."""
         data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(
-            self.url + path, data=data, method=method, headers={"content-type": "application/json", "connection": "close"}
-        )
+        headers = {"content-type": "application/json", "connection": "close"}
+        request = urllib.request.Request(self.url + path, data=data, method=method, headers=headers)
         try:
             with urllib.request.urlopen(request, timeout=20) as answer:
                 return {**json.load(answer), "http": answer.status}

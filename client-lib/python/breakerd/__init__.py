@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import random
-from typing import Dict, Optional, Tuple
+from typing import Any, Dict, Optional, Tuple, Type
 
 
 class Rejected(Exception):
@@ -56,7 +56,7 @@ class Rejected(Exception):
             return f"{sentence}; until it is released"
         return f"{sentence}; try again in {self.retry_after:.1f} s"
 
-    def __reduce__(self) -> Tuple[type, tuple]:
+    def __reduce__(self) -> Tuple[Type[Rejected], Tuple[Any, ...]]:
         return (type(self), (self.breaker, self.state, self.reason, self.retry_after, self.why))
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import email.utils
-from typing import Any, Callable, Iterator, Mapping, Optional, Union
+from typing import Any, Callable, Iterator, Mapping, Optional, Tuple, Union
 
 from ._warn import Once
 
@@ -131,7 +131,7 @@ class Rules:
         )
         return None
 
-    def _of_group(self, nested: tuple) -> Outcome:
+    def _of_group(self, nested: Tuple[BaseException, ...]) -> Outcome:
         outcomes = [self.of_exception(one) for one in nested]
         for word in ("failure", "ignored", "abandoned"):
             for outcome in outcomes:

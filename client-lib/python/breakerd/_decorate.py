@@ -16,7 +16,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 def guarded(lane: Lane, rules: Rules, function: F) -> F:
     """The function, guarded. A ``staticmethod`` or ``classmethod`` stays one."""
     if isinstance(function, (staticmethod, classmethod)):
-        return type(function)(guarded(lane, rules, function.__func__))  # type: ignore[return-value]
+        return type(function)(guarded(lane, rules, function.__func__))
     if inspect.isclass(function) or not callable(function):
         raise TypeError(f"@guard stands over a function or a method, not over {function!r}")
     if inspect.isasyncgenfunction(function):

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from types import TracebackType
-from typing import Optional, Tuple, Type, Union
+from typing import TYPE_CHECKING, Optional, Tuple, Type, Union
 
 from ._guard import Guard, breaker
 from ._permit import Permit
+
+if TYPE_CHECKING:
+    from . import Rejected
 
 
 class FirstAdmitted:
@@ -20,11 +23,13 @@ class FirstAdmitted:
 
     def __enter__(self) -> Permit:
         """Raises the ``Rejected`` that is soonest worth another try, if none is admitted."""
-        soonest = None
+        from . import Rejected  # it stands there, so that a pickle names a public place
+
+        soonest: Optional[Rejected] = None
         for guard in self._guards:
             try:
                 return self._take(guard, guard._lane.enter(guard._rules))
-            except _rejected() as no:
+            except Rejected as no:
                 soonest = _sooner(soonest, no)
         assert soonest is not None  # there is at least one guard
         raise soonest
@@ -39,11 +44,13 @@ class FirstAdmitted:
 
     async def __aenter__(self) -> Permit:
         """Raises the ``Rejected`` that is soonest worth another try, if none is admitted."""
-        soonest = None
+        from . import Rejected  # it stands there, so that a pickle names a public place
+
+        soonest: Optional[Rejected] = None
         for guard in self._guards:
             try:
                 return self._take(guard, await guard._lane.enter_async(guard._rules))
-            except _rejected() as no:
+            except Rejected as no:
                 soonest = _sooner(soonest, no)
         assert soonest is not None  # there is at least one guard
         raise soonest
@@ -61,16 +68,10 @@ class FirstAdmitted:
         return permit
 
 
-def _rejected() -> type:
-    from . import Rejected  # it stands there, so that a pickle names a public place
-
-    return Rejected
-
-
-def _sooner(one, other):  # type: ignore[no-untyped-def]
+def _sooner(one: Optional[Rejected], other: Rejected) -> Rejected:
+    never = float("inf")
     if one is None:
         return other
-    never = float("inf")
     return min(one, other, key=lambda no: never if no.retry_after is None else no.retry_after)
 
 

@@ -119,7 +119,8 @@ class Native:
         if lane.native is None:
             policy = None if lane.policy is None else lane.policy.to_patch()
             lane.native = self.client.breaker(lane.name, policy)
-        return lane.native
+        native: _breakerd.Breaker = lane.native
+        return native
 
     def _tell(self) -> None:
         if self.client.has_warnings:

@@ -157,8 +157,8 @@ class Held:
     def take(self, permit: Optional[Permit] = None) -> Optional[Permit]:
         """A block is left: the permit of its entry, the innermost first. ``None`` if nothing is held."""
         with self._lock:
-            who = owner() if permit is None else permit._owner
-            stack = self._by_owner.get(who) if who is not None else None
+            who = owner() if permit is None else permit._owner or ()
+            stack = self._by_owner.get(who)
             if stack is None:
                 who, stack = self._oldest()
                 if stack is None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import re
-from typing import Dict, Literal, Optional, Union
+from typing import Dict, Literal, Optional, Tuple, Union
 
 Duration = Union[str, int, float, datetime.timedelta]
 Mode = Literal["on", "shadow", "off"]
@@ -29,7 +29,8 @@ def duration_ms(value: Duration, what: str) -> int:
     elif isinstance(value, str):
         match = _DURATION.fullmatch(value)
         if match is None:
-            raise ValueError(f'{what} is {value!r}; a duration is a number with a unit, as "250ms", "15s", "2m" or "1h"')
+            rule = 'a duration is a number with a unit, as "250ms", "15s", "2m" or "1h"'
+            raise ValueError(f"{what} is {value!r}; {rule}")
         ms = float(match[1]) * _UNITS_MS[match[2]]
     elif isinstance(value, (int, float)) and not isinstance(value, bool):
         ms = float(value) * 1000
@@ -110,7 +111,7 @@ def _between(value: Optional[float], what: str, least: float, most: float) -> Op
     return float(value)
 
 
-def _word(value: Optional[str], what: str, allowed: tuple) -> Optional[str]:
+def _word(value: Optional[str], what: str, allowed: Tuple[str, ...]) -> Optional[str]:
     if value is not None and value not in allowed:
         raise ValueError(f"{what} is {value!r}; it may be one of {', '.join(allowed)}")
     return value

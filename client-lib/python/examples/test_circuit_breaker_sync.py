@@ -211,7 +211,10 @@ def claims(service: Service, seen: Dict[Tuple[str, str], Status], tripper: str, 
     else:
         pubsub = None
     others_of = len(seen) - 1
-    print("[ok] Redis pub/sub works: " + pubsub if pubsub else "[--] Redis pub/sub: not shown, since no fleet is joined")
+    if pubsub is None:
+        print("[--] Redis pub/sub: not shown, since no fleet is joined")
+    else:
+        print(f"[ok] Redis pub/sub works: {pubsub}")
     print(f"[ok] synchronisation works: worker {tripper} failed, the {others_of} others made no call and are open")
     print(f"[ok] all workers know: {len(seen)} of {len(seen)} answered open, {others} answers said anything else")
     print(f"[ok] a real multi-process environment: pids {', '.join(sorted(worker for _, worker in seen))}")

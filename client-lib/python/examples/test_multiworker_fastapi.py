@@ -22,7 +22,6 @@ from pydantic import BaseModel
 
 import breakerd
 
-WORKER = os.getpid()
 STARTED = time.monotonic()
 # In the order of their priority.
 MODELS = {"openai": "gpt-4o-mini", "anthropic": "claude-3-5-haiku", "vertexai": "gemini-2.0-flash"}
@@ -49,7 +48,7 @@ class Chat(BaseModel):
 async def lifespan(_: FastAPI) -> AsyncIterator[None]:
     """Starts the local provider, unless there is one, and shows every breaker."""
     global good, bad
-    print(f"Worker {WORKER} starting up...", flush=True)
+    print(f"Worker {os.getpid()} starting up...", flush=True)
     async with contextlib.AsyncExitStack() as stack:
         url = os.environ.get("PROVIDER_URL")
         if url is None:
@@ -63,7 +62,7 @@ async def lifespan(_: FastAPI) -> AsyncIterator[None]:
             for name, seen in [(name, await guard.observe_async()) for name, guard in GUARDS.items()]
         )
         # One write, since the workers share an output.
-        print(f"Worker {WORKER} ready: {breakerd.health()}\n{table}", end="", flush=True)
+        print(f"Worker {os.getpid()} ready: {breakerd.health()}\n{table}", end="", flush=True)
         yield
 
 
@@ -74,7 +73,7 @@ app = FastAPI(title="Four workers, one breaker", lifespan=lifespan)
 async def index() -> Dict[str, Any]:
     """The endpoints."""
     return {
-        "worker_id": WORKER,
+        "worker_id": os.getpid(),
         "endpoints": {
             "GET /status": "every breaker as this worker sees it",
             "POST /trigger-failure/{provider}": f"{CALLS} calls that fail for real",
@@ -88,7 +87,7 @@ async def index() -> Dict[str, Any]:
 @app.get("/health")
 async def health() -> Dict[str, Any]:
     """Is this worker alive."""
-    return {"status": "healthy", "worker_id": WORKER, "uptime": uptime()}
+    return {"status": "healthy", "worker_id": os.getpid(), "uptime": uptime()}
 
 
 @app.get("/status")
@@ -96,7 +95,7 @@ async def status() -> Dict[str, Any]:
     """Every breaker as this worker sees it."""
     stand = breakerd.health()
     return {
-        "worker_id": str(WORKER),
+        "worker_id": str(os.getpid()),
         "providers": [await shown(name, priority) for priority, name in enumerate(GUARDS, 1)],
         "uptime": uptime(),
         "sync_enabled": stand.is_joined,
@@ -117,12 +116,12 @@ async def trigger_failure(provider: str) -> Dict[str, Any]:
     failed = sum(await asyncio.gather(*(call_with_invalid_key(provider, permit) for permit in permits)))
     seen = word((await guard.observe_async()).state)
     return {
-        "worker_id": WORKER,
+        "worker_id": os.getpid(),
         "provider": provider,
         "failures_triggered": failed,
         "threshold": THRESHOLD,
         "circuit_breaker_state": seen,
-        "message": f"{failed} of {CALLS} calls to {provider} failed in worker {WORKER}; its breaker is {seen}",
+        "message": f"{failed} of {CALLS} calls to {provider} failed in worker {os.getpid()}; its breaker is {seen}",
     }
 
 
@@ -151,7 +150,7 @@ async def reset(provider: str) -> Any:
     except breakerd.ResetRefused as no:
         raise HTTPException(503, str(no)) from no
     return {
-        "worker_id": WORKER,
+        "worker_id": os.getpid(),
         "provider": provider,
         "circuit_breaker_state": word((await guard.observe_async()).state),
         "message": f"the breaker of {provider} was reset for every worker",
@@ -169,13 +168,13 @@ async def chat(ask: Chat) -> Any:
                 model=MODELS[permit.name], messages=[{"role": "user", "content": ask.message}]
             )
     except breakerd.Rejected as no:
-        return JSONResponse({"detail": str(no), "worker_id": WORKER}, status_code=503, headers=no.http_headers())
+        return JSONResponse({"detail": str(no), "worker_id": os.getpid()}, status_code=503, headers=no.http_headers())
     except openai.APIError as error:
         raise HTTPException(502, f"{type(error).__name__} from {permit.name}") from error
     return {
         "response": completion.choices[0].message.content,
         "provider_used": permit.name,
-        "worker_id": WORKER,
+        "worker_id": os.getpid(),
         "circuit_breaker_state": {
             name: {"state": word(seen.state), "failure_count": seen.failures}
             for name, seen in [(name, await guard.observe_async()) for name, guard in GUARDS.items()]

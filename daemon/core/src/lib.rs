@@ -24,6 +24,7 @@ mod lane;
 mod read;
 mod refusal;
 mod settings;
+mod settle;
 mod shown;
 mod snapshot;
 mod solo;

@@ -45,8 +45,8 @@ pub struct LinkMachine {
     state: LinkState,
     connection: ConnectionNumber,
     pub(super) position: Option<Position>,
-    /// The greatest version that an answer told; above our position until its event is applied.
-    pub(super) answered: u64,
+    /// Where the server stood when it answered our last call, while its event is still to come.
+    pub(super) answered: Option<Position>,
     /// The versions of what stands in the fleet's table, as far as told to ours.
     pub(super) held: BTreeMap<Name, u64>,
     pub(super) time: RedisTime,
@@ -116,7 +116,7 @@ impl LinkMachine {
             state: LinkState::Down,
             connection: ConnectionNumber::default(),
             position: None,
-            answered: 0,
+            answered: None,
             held: BTreeMap::new(),
             time: RedisTime::default(),
             waiting: BTreeMap::new(),
@@ -417,7 +417,7 @@ impl LinkMachine {
     fn send_poll(&mut self, now: Mono) {
         let Some(position) = self.position else { return };
         let id = self.send(now, Purpose::Poll, self.keys.head(), SILENCE_MAX);
-        self.poll.under_way = Some((id, position.seq.max(self.answered)));
+        self.poll.under_way = Some((id, self.known_seq().max(position.seq)));
         self.poll.last_sent = now;
         self.poll.next = now.after_ms(self.poll_interval_ms());
         self.poll.sent += 1;

@@ -186,11 +186,9 @@ impl LinkMachine {
         };
         match self.position {
             Some(mine) if mine.epoch == head.epoch => {
-                if head.seq < self.answered || (head.seq <= mine.seq && head != mine) {
+                let contradicts = self.answered.is_some_and(|known| known.seq >= head.seq && known != head);
+                if contradicts || (head.seq <= mine.seq && head != mine) {
                     self.forked(now);
-                } else if self.answered > mine.seq {
-                    // An answer was taken in whose event is lost, so that what the log tells may not be all.
-                    self.read_table(now);
                 } else if head == mine {
                     self.nothing_missed(now);
                 } else {
@@ -254,6 +252,7 @@ impl LinkMachine {
         self.counters.log_reads += 1;
         for event in events {
             match (event, self.position) {
+                (Event::Batch(batch), _) if self.contradicts_answer(&batch) => return self.forked(now),
                 (Event::Batch(batch), Some(mine)) if follows(&batch, mine) => self.apply_batch(now, batch),
                 _ => return self.read_table(now),
             }
@@ -299,13 +298,13 @@ impl LinkMachine {
         }
         self.facts.push_back(Fact::TableEnds { version: head.seq });
         self.position = Some(head);
-        self.answered = 0;
+        self.answered = None;
         self.catch_up(now);
     }
 
     fn is_behind_us(&self, head: Position, table: &Table) -> bool {
         let older = |(name, value): &(Name, Value)| self.held.get(name).is_some_and(|mine| value.version < *mine);
-        self.position.is_some_and(|mine| head.seq < mine.seq) || table.values.iter().any(older)
+        head.seq < self.known_seq() || table.values.iter().any(older)
     }
 
     /// Chains on what waits, then goes live.
@@ -332,7 +331,7 @@ impl LinkMachine {
     fn chain(&mut self, now: Mono, event: &[u8]) -> Chained {
         let Some(mine) = self.position else { return Chained::Broken };
         let (epoch, last, tag) = match Event::parse(event) {
-            Ok(Event::Batch(batch)) if follows(&batch, mine) => {
+            Ok(Event::Batch(batch)) if follows(&batch, mine) && !self.contradicts_answer(&batch) => {
                 self.time.sample(now, batch.now_ms);
                 self.apply_batch(now, batch);
                 return Chained::Taken;
@@ -360,9 +359,21 @@ impl LinkMachine {
         Chained::Broken
     }
 
+    /// The version that the server is known to have had.
+    pub(super) fn known_seq(&self) -> u64 {
+        let seq = |position: Option<Position>| position.map_or(0, |position| position.seq);
+        seq(self.position).max(seq(self.answered))
+    }
+
+    /// Whether a batch has what an answer told under another mark.
+    fn contradicts_answer(&self, batch: &Batch) -> bool {
+        self.answered.is_some_and(|known| batch.last() >= known.seq && batch.position() != known)
+    }
+
     /// Applies a batch that follows our position, as a whole.
     fn apply_batch(&mut self, now: Mono, batch: Batch) {
         self.position = Some(batch.position());
+        self.answered = self.answered.filter(|known| known.seq > batch.last());
         for (name, value) in batch.changes {
             self.tell(now, name, value);
         }

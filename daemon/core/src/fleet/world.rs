@@ -1,6 +1,7 @@
 //! A small world for the link: one server that answers its commands, a wire that can lose and hold, a clock in hand.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+mod calls;
 mod faults;
 mod server;
 
@@ -130,12 +131,13 @@ impl World {
         self.take_facts();
     }
 
-    /// Delivers what was held back, in its order.
+    /// Delivers what was held back, in its order, and what it leads to behind it.
     fn let_go(&mut self) {
-        for heard in self.held_back.take().unwrap_or_default() {
+        while let Some(heard) = self.held_back.as_mut().and_then(VecDeque::pop_front) {
             self.link.handle_heard(self.now, heard);
             self.settle();
         }
+        self.held_back = None;
     }
 
     /// Another host's change, heard by this one.
@@ -145,6 +147,13 @@ impl World {
     }
 
     fn say(&mut self, event: Vec<u8>) {
+        let number = self.connection.expect("connected");
+        self.deliver(number, Said::Push(event));
+        self.settle();
+    }
+
+    /// An event that came off the wire before the replies that are held back were passed on.
+    fn say_ahead(&mut self, event: Vec<u8>) {
         let number = self.connection.expect("connected");
         self.hear(number, Said::Push(event));
         self.settle();
@@ -232,4 +241,8 @@ impl World {
         let ops = |command: &Command| (command.words.len() - command::APPLY_HEAD_WORDS) / op::OP_WORDS;
         self.sent.iter().filter(|command| command.kind == CommandKind::Apply).map(ops).collect()
     }
+}
+
+fn trip(expected: u64) -> OpKind {
+    OpKind::Trip { expected, duration_ms: 15_000 }
 }

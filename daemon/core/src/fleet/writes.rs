@@ -8,6 +8,7 @@ use super::command::{Datum, Failed, RequestId};
 use super::fact::{Fact, LinkState};
 use super::link::{LinkMachine, Phase, Purpose};
 use super::op::{Op, OpResult, Token};
+use super::position::{Position, Tag};
 use super::redis_time::RedisTime;
 use super::value::Value;
 
@@ -81,6 +82,12 @@ pub(super) fn deadline_ms(time: &RedisTime, now: Mono) -> u64 {
     time.redis_now(now).map_or(1, |redis_ms| redis_ms.saturating_add(RESPONSE_TIME_MS + DEADLINE_SLACK_MS))
 }
 
+/// The position that a reply tells.
+fn head_of(words: &[Option<&str>]) -> Option<Position> {
+    let mut words = words.iter().copied();
+    Position::parse(words.next()??, words.next()??, words.next()??)
+}
+
 impl LinkMachine {
     /// Asks the fleet for a change. The answer comes as [`Fact::Answered`], [`Fact::Refused`] or [`Fact::Unknown`] with
     /// this token, once. Ops on one breaker are sent in the order in which they were proposed.
@@ -107,7 +114,7 @@ impl LinkMachine {
         }
         let Some(position) = self.position() else { return };
         let batch = self.next_batch();
-        let tag = super::position::Tag(self.rng.u32(..));
+        let tag = Tag(self.rng.u32(..));
         let deadline = deadline_ms(&self.time, now);
         let command = self.keys.apply(position.epoch, tag, deadline, batch.iter().map(|(_, op)| op));
         self.counters.calls += 1;
@@ -153,24 +160,21 @@ impl LinkMachine {
             Ok(reply) => reply,
             Err(failed) => return self.apply_failed(now, call, failed),
         };
-        let mut words = reply.list().unwrap_or_default().iter().map(Datum::text);
-        let code = words.next().flatten();
-        let mut head = words.by_ref().take(4).skip(3);
-        if let Some(redis_ms) = head.next().flatten().and_then(super::value::integer) {
+        let words: Vec<Option<&str>> = reply.list().unwrap_or_default().iter().map(Datum::text).collect();
+        let (Some(Some(code)), Some(head), Some(results)) = (words.first(), words.get(1..5), words.get(5..)) else {
+            self.unknown(call);
+            return self.begin_sync_if_live(now);
+        };
+        if let Some(redis_ms) = head.last().copied().flatten().and_then(super::value::integer) {
             self.time.sample(now, redis_ms);
         }
-        match code {
-            Some("OK") => {
-                for (token, name) in call.ops {
-                    self.op_answered(now, token, call.sent, name, words.next().flatten());
-                }
-                self.pump(now);
-            }
-            Some("EXPIRED") => {
+        match *code {
+            "OK" => self.call_answered(now, call, head_of(head), results),
+            "EXPIRED" => {
                 self.refuse(call);
                 self.pump(now);
             }
-            Some("EPOCH" | "NOEPOCH") => {
+            "EPOCH" | "NOEPOCH" => {
                 self.refuse(call);
                 self.begin_sync_if_live(now);
             }
@@ -178,6 +182,30 @@ impl LinkMachine {
                 self.unknown(call);
                 self.begin_sync_if_live(now);
             }
+        }
+    }
+
+    /// A call was judged. Its own event may come just after its reply (from Redis 7 on), so a head ahead of us by more
+    /// than the call's own changes means that something is lost. What was judged in another epoch than ours says nothing
+    /// any more.
+    fn call_answered(&mut self, now: Mono, call: Call, head: Option<Position>, results: &[Option<&str>]) {
+        if head.map(|head| head.epoch) != self.position().map(|mine| mine.epoch) {
+            return self.unknown(call);
+        }
+        let accepted = results.iter().flatten().filter(|result| result.starts_with("OK|")).count();
+        let accepted = u64::try_from(accepted).unwrap_or(u64::MAX);
+        let mine = self.position();
+        let ahead = head.filter(|head| mine.is_some_and(|mine| mine.epoch == head.epoch && mine.seq < head.seq));
+        self.answered = ahead.or(self.answered);
+        let mut results = results.iter().copied();
+        for (token, name) in call.ops {
+            self.op_answered(now, token, call.sent, name, results.next().flatten());
+        }
+        let lost = ahead.is_some_and(|head| mine.is_some_and(|mine| head.seq.saturating_sub(accepted) > mine.seq));
+        if lost {
+            self.begin_sync_if_live(now);
+        } else {
+            self.pump(now);
         }
     }
 
@@ -190,7 +218,6 @@ impl LinkMachine {
         // What is not above our position was here already, by its event or by a read, and may have changed since.
         if let Some(value) = value.as_ref().filter(|value| self.position().is_some_and(|mine| value.version > mine.seq))
         {
-            self.answered = self.answered.max(value.version);
             self.hold(&name, value);
         }
         let seen = value.map(|value| self.seen(now, name, value));

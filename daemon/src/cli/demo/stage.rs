@@ -41,13 +41,13 @@ pub(super) struct Stage {
 pub(super) struct Fleet {
     redis: String,
     name: String,
-    /// False once it is known that no daemon could join, and so none has written anything.
-    joined: bool,
+    /// A daemon may have joined it, and so written something.
+    may_be_written: bool,
 }
 
 impl Drop for Fleet {
     fn drop(&mut self) {
-        if !self.joined {
+        if !self.may_be_written {
             return;
         }
         if let Err(error) = crate::fleet::erase(&self.redis, &self.name) {
@@ -63,7 +63,7 @@ impl Stage {
         let fleet = redis.map(|url| Fleet {
             redis: url.to_owned(),
             name: format!("demo-{}", std::process::id()),
-            joined: true,
+            may_be_written: false,
         });
         let section = match &fleet {
             Some(Fleet { redis, name, .. }) => format!("[fleet]\nredis = {redis:?}\nname = {name:?}\n"),
@@ -73,6 +73,9 @@ impl Stage {
         for host in 1..=hosts {
             let config = format!("host = \"web-{host}\"\n{section}{}", policy_text());
             stage.hosts.push(Private::start(Source::Text(&config), Log::Kept)?);
+            if let Some(fleet) = &mut stage.fleet {
+                fleet.may_be_written = true;
+            }
         }
         stage.wait_joined()?;
         let per_host = WORKERS / stage.hosts.len().max(1);
@@ -106,7 +109,7 @@ impl Stage {
         let joined = until(JOIN_WAIT_MAX, || self.all_joined())?;
         match &mut self.fleet {
             Some(fleet) if !joined => {
-                fleet.joined = false;
+                fleet.may_be_written = false;
                 Err(Stuck::NotJoined { redis: fleet.redis.clone() }.into())
             }
             _ => Ok(()),

@@ -6,7 +6,7 @@ use std::sync::{Barrier, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use breakerd_client::{Breaker, Client, Failure, Outcome, State};
+use breakerd_client::{Breaker, Client, Failure, Outcome, Source, State};
 use breakerd_proto::Mono;
 
 use super::orders::{self, BREAKER, Order, Reply, Sight, Tally};
@@ -14,6 +14,9 @@ use super::{Stuck, provider};
 
 /// A trip is seen within a millisecond or something is wrong.
 const OPEN_WAIT_MAX: Duration = Duration::from_secs(5);
+
+/// How long a worker asks for a fresh answer before it tells an old one.
+const LOOK_WAIT_MAX: Duration = Duration::from_secs(2);
 
 /// Obeys orders until there are no more.
 pub(super) fn work(provider: SocketAddr) -> Result<(), Stuck> {
@@ -36,9 +39,16 @@ pub(super) fn work(provider: SocketAddr) -> Result<(), Stuck> {
     Ok(())
 }
 
+/// What the worker sees now. On a busy machine the daemon may miss the client's deadline of 5 ms, and then the client tells
+/// what it last saw: that is no answer to this question, so it is put again.
 fn look(guard: &Breaker) -> Sight {
-    let seen = guard.observe();
-    Sight { state: seen.state.word().to_owned(), failures: seen.failures }
+    let deadline = Mono::now().after(LOOK_WAIT_MAX);
+    loop {
+        let seen = guard.observe();
+        if seen.source != Source::LastSeen || Mono::now() > deadline {
+            return Sight { state: seen.state.word().to_owned(), failures: seen.failures };
+        }
+    }
 }
 
 fn outcome_of(answer: io::Result<u16>) -> Outcome {

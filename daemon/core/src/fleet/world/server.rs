@@ -78,11 +78,9 @@ impl Server {
 
     fn write(&mut self, changes: Vec<(String, Value)>, tag: Tag) -> Vec<u8> {
         let before = self.head.expect("an epoch");
-        let mut seq = before.seq;
         let mut lines = Vec::new();
-        for (name, value) in changes {
-            seq += 1;
-            let value = Value { version: seq, ..value };
+        for (version, (name, value)) in (before.seq + 1..).zip(changes) {
+            let value = Value { version, ..value };
             lines.push((Name::parse(&name).unwrap(), value.clone()));
             if value.is_held() {
                 self.values.insert(name, value);
