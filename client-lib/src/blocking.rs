@@ -27,6 +27,9 @@ use crate::permit::{Permit, Rejected};
 
 /// How long an operator's act by a worker, a reset, waits. It is no guarded call, and the fleet may have to be asked.
 const ACT_WAIT_MAX: Duration = ASYNC_WAIT_MAX;
+/// How long a look waits: no call hangs on it, and a worker that shows yesterday's state beside its neighbours' is worse
+/// than one that answers late.
+const LOOK_WAIT_MAX: Duration = ASYNC_WAIT_MAX;
 
 /// A worker's way to its daemon. Cheap to clone; clones share one connection a process.
 #[derive(Clone, Debug)]
@@ -318,7 +321,7 @@ impl Breaker {
         let (process, now) = (self.shared.process(), Mono::now());
         let reply = match self.shared.options.mode {
             Mode::Off => Reply::Absent,
-            Mode::On | Mode::Shadow => process.main.ask(&self.known, Question::Observe, now.after(SYNC_WAIT_MAX)),
+            Mode::On | Mode::Shadow => process.main.ask(&self.known, Question::Observe, now.after(LOOK_WAIT_MAX)),
         };
         self.observed(&process, reply)
     }

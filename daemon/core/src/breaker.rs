@@ -295,7 +295,11 @@ impl Breaker {
     pub(crate) fn release(&mut self, turn: &mut Turn<'_>, because: Because) {
         let from = self.state();
         if self.forced.take().is_some() {
-            self.wish(turn, OpKind::Release { expected: None }, because);
+            self.wish(turn, OpKind::Release { expected: None }, because.clone());
+            if self.ruling().state == State::Closed {
+                // What is open keeps the words of its trip; what is closed has none that matter more than these.
+                self.ruling_mut().because = because;
+            }
             self.change(turn, from, What::Release);
         }
     }

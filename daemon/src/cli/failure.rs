@@ -76,9 +76,6 @@ impl Failure {
         Some(match self {
             Self::Config(faults) => format!("the configuration is wrong:\n{faults}"),
             Self::Connect(error) => error.to_string(),
-            Self::Refused { code: Code::UnknownBreaker, sentence } => {
-                format!("{sentence}; see the names with `breakerd status`")
-            }
             Self::Refused { sentence, .. } => sentence.clone(),
             Self::NobodyReads => return None,
             Self::Output(error) => format!("the output cannot be written: {error}"),

@@ -122,7 +122,8 @@ impl Gauge {
             b'%' => self.open_list(length(rest)?.unwrap_or(0).saturating_mul(2))?,
             // An attribute is its pairs and the value that they belong to.
             b'|' => self.open_list(length(rest)?.unwrap_or(0).saturating_mul(2).saturating_add(1))?,
-            _ => self.item_done(),
+            b'+' | b'-' | b':' | b'_' | b',' | b'#' | b'(' => self.item_done(),
+            _ => return Err("what Redis sent is not its protocol"),
         }
         Ok(())
     }
