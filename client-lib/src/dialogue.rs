@@ -113,8 +113,6 @@ pub(crate) struct Dialogue {
     /// Between attempts to connect.
     pauses: Pauses,
     patience: Patience,
-    /// Whether a silent daemon was given up, so that its next answer ends a spell alone.
-    fell_back: bool,
     /// Until when the process's first attach may take; none once it has stood.
     first_until: Option<Mono>,
     stood: bool,
@@ -148,7 +146,6 @@ impl Dialogue {
             full_told: false,
             pauses: Pauses::default(),
             patience: Patience::default(),
-            fell_back: false,
             first_until: None,
             stood: false,
             connections: 0,
@@ -189,13 +186,19 @@ impl Dialogue {
     }
 
     pub(crate) fn begin(&mut self, now: Mono, known: &Arc<Known>, question: Question<'_>) -> Begun {
-        // Whoever acts or looks at the standing asks whatever the daemon's pace is.
-        let paced = matches!(question, Question::Query(_) | Question::Observe);
+        // Whoever acts or looks asks whatever the daemon's pace is; only calls must not be slowed again and again.
+        let paced = matches!(question, Question::Query(_));
         if paced && self.up.is_some() && !self.patience.asks(now) {
             // Whatever it has said meanwhile may end the silence.
             self.receive(now);
-            if self.up.is_some() {
-                return if self.falls_back(now) { Begun::Absent } else { Begun::Silent };
+            if let Some(up) = &mut self.up {
+                // Who uses the breaker is told all the same, so that the daemon's answer is there by the next call.
+                if up.session.channel.has_room() {
+                    self.known.entry(known.name.clone()).or_insert_with(|| Arc::clone(known));
+                    up.session.declare(&known.name, known.declared.as_ref());
+                    self.flush(now);
+                }
+                return if self.patience.is_gone(now) { Begun::Absent } else { Begun::Silent };
             }
         }
         for _ in 0..2 {
@@ -233,14 +236,7 @@ impl Dialogue {
     fn refuse_to_queue(&mut self, now: Mono) -> Begun {
         self.flush(now);
         self.patience.missed(now);
-        if self.up.is_none() || self.falls_back(now) { Begun::Absent } else { Begun::Silent }
-    }
-
-    /// Whether a silent daemon has been silent for so long that this process judges alone.
-    fn falls_back(&mut self, now: Mono) -> bool {
-        let gone = self.patience.is_gone(now);
-        self.fell_back |= gone;
-        gone
+        if self.up.is_none() || self.patience.is_gone(now) { Begun::Absent } else { Begun::Silent }
     }
 
     /// Connects if there is no connection and it is time to try.
@@ -382,9 +378,7 @@ impl Dialogue {
         if let Some(waiting) = self.replies.get_mut(&Key { connection: ticket.connection, request }) {
             *waiting = Some(reply);
             self.patience.answered();
-            if std::mem::take(&mut self.fell_back) {
-                self.alone.end();
-            }
+            self.alone.end();
         }
     }
 
@@ -403,7 +397,7 @@ impl Dialogue {
         }
         self.patience.missed(now);
         self.forget(now, key);
-        if self.falls_back(now) { Reply::Absent } else { Reply::Silent }
+        if self.patience.is_gone(now) { Reply::Absent } else { Reply::Silent }
     }
 
     fn take_unexplained(&mut self, key: Key) -> Option<Reply> {

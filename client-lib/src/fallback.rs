@@ -5,6 +5,7 @@
 //! forgotten when a daemon is back, whose word is the truth from the next call on.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -24,7 +25,11 @@ const NO_DAEMON_RETRY_AFTER_MS: u64 = 1000;
 
 /// The judge of one process that no daemon judges for. Shared by all its connections.
 #[derive(Debug)]
-pub(crate) struct Alone(Native<Mutex<Books>>);
+pub(crate) struct Alone {
+    books: Native<Mutex<Books>>,
+    /// Whether a spell has begun, so that its end costs nothing while there is none.
+    begun: AtomicBool,
+}
 
 #[derive(Debug, Default)]
 struct Books {
@@ -46,12 +51,12 @@ pub(crate) struct Sight {
 
 impl Alone {
     pub(crate) fn new() -> Self {
-        Self(Native::new(Mutex::new(Books::default())))
+        Self { books: Native::new(Mutex::default()), begun: AtomicBool::new(false) }
     }
 
     /// May this process call? With the verdict comes the spell that it was given in.
     pub(crate) fn query(&self, now: Mono, known: &Known, fallback: Fallback) -> (Verdict, u64) {
-        let Some(mut books) = self.lock() else { return (Verdict::Admit { generation: 0 }, 0) };
+        let Some(mut books) = self.begin() else { return (Verdict::Admit { generation: 0 }, 0) };
         let since = *books.since.get_or_insert(now);
         books.calls = books.calls.saturating_add(1);
         let verdict = match fallback {
@@ -84,7 +89,7 @@ impl Alone {
 
     /// What the process sees.
     pub(crate) fn observe(&self, now: Mono, known: &Known) -> Option<Sight> {
-        let mut books = self.lock()?;
+        let mut books = self.begin()?;
         let mut sight = books.with_solo(now, known, |solo| Sight {
             view: solo.view(now, &known.name),
             failures: solo.failures(now, &known.name),
@@ -99,7 +104,7 @@ impl Alone {
 
     /// Changes to closed, in this process only.
     pub(crate) fn reset(&self, now: Mono, known: &Known, because: &str) {
-        if let Some(mut books) = self.lock() {
+        if let Some(mut books) = self.begin() {
             books.with_solo(now, known, |solo| solo.reset(now, &known.name, because));
         }
     }
@@ -110,17 +115,26 @@ impl Alone {
         (books.since.map_or(0, |since| ms_up(now.since(since))), books.calls)
     }
 
-    /// A daemon judges again.
+    /// A daemon judges: what was judged without one is forgotten.
     pub(crate) fn end(&self) {
+        if !self.begun.swap(false, Ordering::AcqRel) {
+            return;
+        }
         if let Some(mut books) = self.lock() {
             let spell = books.spell.wrapping_add(1);
             *books = Books { spell, ..Books::default() };
         }
     }
 
+    fn begin(&self) -> Option<MutexGuard<'_, Books>> {
+        let books = self.lock()?;
+        self.begun.store(true, Ordering::Release);
+        Some(books)
+    }
+
     /// None in a child that was forked from the process that this belongs to.
     fn lock(&self) -> Option<MutexGuard<'_, Books>> {
-        self.0.get().map(|books| books.lock().unwrap_or_else(PoisonError::into_inner))
+        self.books.get().map(|books| books.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 

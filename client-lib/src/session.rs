@@ -15,6 +15,9 @@ use breakerd_proto::{Code, Counts, Mono, Name, Outcome, ToClient, ToDaemon, Verd
 use crate::channel::Channel;
 use crate::error::End;
 
+/// Requests without an answer beyond which forgotten ones are not kept: some of them never get one.
+const PENDING_MAX: usize = 1024;
+
 /// One life of one connection.
 #[derive(Debug)]
 pub(crate) struct Session {
@@ -125,18 +128,23 @@ impl Session {
         self.channel.queue(&Report { lane: number, generation, permit, at, outcome, counts: lane.counts }.into());
     }
 
-    /// The asker waits no longer: an answer that comes all the same goes nowhere, and what it grants goes back.
+    /// The asker waits no longer: what it is granted goes back. An answer that comes late still tells what the breaker is.
     pub(crate) fn forget(&mut self, request: u32) {
-        let Some(pending) = self.pending.remove(&request) else { return };
-        let name = match &pending {
-            Pending::Query { name, .. } | Pending::Observe(name) => name,
-            Pending::Register(_) | Pending::Command(_) | Pending::About => return,
+        let (name, query) = match self.pending.get(&request) {
+            Some(Pending::Query { name, .. }) => (name, true),
+            Some(Pending::Observe(name)) => (name, false),
+            Some(Pending::Register(_) | Pending::Command(_) | Pending::About) | None => return,
         };
-        let Some(lane) = self.lanes.get_mut(name) else { return };
-        let unsent = lane.waiting.len();
-        lane.waiting.retain(|waiting| *waiting != request);
-        if lane.waiting.len() == unsent && matches!(pending, Pending::Query { .. }) {
-            self.channel.queue(&Forget { request }.into());
+        let unsent = self.lanes.get_mut(name).is_some_and(|lane| {
+            let before = lane.waiting.len();
+            lane.waiting.retain(|waiting| *waiting != request);
+            lane.waiting.len() < before
+        });
+        if unsent || self.pending.len() > PENDING_MAX {
+            self.pending.remove(&request);
+        }
+        if query && !unsent {
+            self.give_back(request);
         }
     }
 
@@ -244,7 +252,8 @@ impl Session {
         self.channel.queue(&message);
     }
 
-    fn declare(&mut self, name: &Name, policy: Option<&PolicyPatch>) {
+    /// Tells the daemon that this connection uses the breaker, if it does not know it.
+    pub(crate) fn declare(&mut self, name: &Name, policy: Option<&PolicyPatch>) {
         if !self.lanes.contains_key(name) {
             self.lanes.insert(name.clone(), Lane::default());
             self.register(name, policy);

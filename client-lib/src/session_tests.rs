@@ -151,6 +151,7 @@ fn forgetting_is_told_only_of_what_was_asked() {
     pair.session.forget(asked);
     assert_eq!(pair.sent(), [Forget { request: asked }.into()]);
     let late = Answer { request: asked, verdict: Verdict::Probe { generation: 2, permit: 3 } };
+    assert!(matches!(pair.tell(late.clone().into()), Some(Event::Verdict { .. })), "it still tells the state");
     assert_eq!(pair.tell(late.into()), None);
     let other = Name::parse("anthropic").unwrap();
     let unsent = pair.session.query(&other, None, NOW);

@@ -185,7 +185,7 @@ impl LinkMachine {
         }
     }
 
-    /// A call was judged. Its own event may come just after its reply (from Redis 7 on), so a head ahead of us by more
+    /// A call was judged. Its own event may come just after its reply (from Redis 7.2 on, else just before it), so a head ahead of us by more
     /// than the call's own changes means that something is lost. What was judged in another epoch than ours says nothing
     /// any more.
     fn call_answered(&mut self, now: Mono, call: Call, head: Option<Position>, results: &[Option<&str>]) {

@@ -153,3 +153,38 @@ fn a_script_that_failed_half_way_leads_to_a_read() {
     world.pass(1_300);
     world.assert_agrees();
 }
+
+#[test]
+fn an_answer_ahead_of_us_by_more_than_its_own_changes_is_a_loss() {
+    let mut world = World::live(1);
+    let version = world.link.position().unwrap().seq;
+    world.server.change("openai O");
+    world.propose(1, "openai", trip(version));
+    assert_eq!(world.result(1), OpResult::Stale);
+    world.assert_agrees();
+    assert_eq!(world.link.counters().log_reads, 1);
+    world.server.change("stripe O");
+    world.propose(2, "psp", trip(version));
+    assert_eq!(world.result(2), OpResult::Ok);
+    world.assert_agrees();
+}
+
+#[test]
+fn an_answer_whose_event_never_came_is_seen_as_a_fork_once_the_server_forgot_it() {
+    let mut world = World::live(1);
+    let version = world.link.position().unwrap().seq;
+    let old = world.server.clone();
+    world.held_back = Some(VecDeque::new());
+    world.propose(1, "openai", trip(version));
+    let mut held = world.held_back.take().unwrap();
+    let reply = held.pop_back().unwrap();
+    world.link.handle_heard(world.now, reply);
+    world.settle();
+    assert_eq!(world.table().len(), 1);
+    world.server.restore(old);
+    world.server.change("stripe O");
+    world.cut();
+    world.pass(1_000);
+    world.assert_agrees();
+    assert_eq!(world.link.counters().forks, 1);
+}
