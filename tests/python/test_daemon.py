@@ -8,7 +8,7 @@ import os
 import signal
 import threading
 import time
-from typing import Any, Callable, List
+from typing import Any, Awaitable, Callable, List
 
 import pytest
 import uvloop
@@ -20,6 +20,26 @@ import breakerd
 def fail(guard: breakerd.Guard, times: int) -> None:
     for _ in range(times):
         guard.admit().fail("http-503", detail="503 overloaded")
+
+
+async def until_async(what: Callable[[], Awaitable[bool]], within_s: float = 10.0) -> None:
+    """Waits for a condition on the running loop."""
+
+    async def wait() -> None:
+        while not await what():
+            await asyncio.sleep(0.005)
+
+    await asyncio.wait_for(wait(), within_s)
+
+
+async def half_open(guard: breakerd.Guard) -> None:
+    """Waits until the cooldown is over."""
+
+    async def is_over() -> bool:
+        seen = await guard.observe_async()
+        return seen.retry_after == 0.0 and seen.state != "closed"
+
+    await until_async(is_over)
 
 
 def is_half_open(guard: breakerd.Guard) -> bool:
@@ -117,14 +137,18 @@ def test_uvloop(daemon: Daemon) -> None:
         for _ in range(3):
             await call()
         assert (await guard.observe_async()).state == guard.state == "open"
+        until(lambda: any((daemon.directory / "state").iterdir()))
         daemon.kill()
         with pytest.raises(breakerd.Rejected):
             await call()
         daemon.start()
-        while (await guard.observe_async()).why == "" or not daemon.workers():
-            await asyncio.sleep(0.01)
-        with pytest.raises(breakerd.Rejected):
-            await call()
+
+        async def is_back() -> bool:
+            with pytest.raises(breakerd.Rejected):
+                await call()
+            return bool(daemon.workers())
+
+        await until_async(is_back)
 
     loop = uvloop.new_event_loop()
     try:
@@ -161,8 +185,7 @@ def test_half_open_lets_one_probe_through_whoever_asks(make_daemon: Callable[...
 
         for _ in range(3):
             fail(guard, 3)
-            while not is_half_open(guard):
-                await asyncio.sleep(0.005)
+            await half_open(guard)
             release = asyncio.Event()
             calls = [asyncio.create_task(call(release)) for _ in range(20)]
             done, pending = await asyncio.wait(calls, return_when=asyncio.ALL_COMPLETED, timeout=0.2)
@@ -192,8 +215,7 @@ def test_a_straggler_and_a_probe_in_one_loop(make_daemon: Callable[..., Daemon])
         late = asyncio.create_task(straggler())
         await entered.wait()
         fail(guard, 3)
-        while not is_half_open(guard):
-            await asyncio.sleep(0.005)
+        await half_open(guard)
         async with guard as probe:
             assert probe.is_probe
             finish.set()
@@ -236,8 +258,7 @@ def test_a_cancelled_task_gives_its_probe_back(make_daemon: Callable[..., Daemon
 
     async def main() -> None:
         fail(guard, 3)
-        while not is_half_open(guard):
-            await asyncio.sleep(0.005)
+        await half_open(guard)
         entered = asyncio.Event()
 
         async def hang() -> None:
@@ -264,8 +285,7 @@ def test_a_task_cancelled_while_it_asks_leaves_no_permit_out(make_daemon: Callab
 
     async def main() -> None:
         fail(guard, 3)
-        while not is_half_open(guard):
-            await asyncio.sleep(0.005)
+        await half_open(guard)
 
         async def ask() -> None:
             async with guard:
@@ -365,11 +385,12 @@ def test_a_loop_finds_the_daemon_again(daemon: Daemon) -> None:
         async with guard:
             pass
         daemon.start()
-        while not daemon.workers():
+
+        async def is_back() -> bool:
             async with guard:
-                await asyncio.sleep(0.01)
-        async with guard:
-            pass
+                return bool(daemon.workers())
+
+        await until_async(is_back)
         assert daemon.workers()[0]["connections"] == 1
 
     asyncio.run(main())

@@ -157,14 +157,14 @@ def test_after_the_cooldown_one_probe_reaches_the_provider_and_closes_it_for_all
 
 def ask_until_admitted(server: Server) -> List[Dict[str, Any]]:
     """Sixteen at once, again and again, until the cooldown is over and one of them is let through."""
+    message = {"message": "hello", "provider": "openai"}
     with concurrent.futures.ThreadPoolExecutor(16) as pool:
-        while True:
-            asks = [
-                pool.submit(server.call, "POST", "/chat", {"message": "hello", "provider": "openai"}) for _ in range(16)
-            ]
-            answers = [ask.result() for ask in asks]
-            if any(answer["http"] != 503 for answer in answers):
-                return answers
+
+        def admitted() -> List[Dict[str, Any]]:
+            answers = [ask.result() for ask in [pool.submit(server.call, "POST", "/chat", message) for _ in range(16)]]
+            return answers if any(answer["http"] != 503 for answer in answers) else []
+
+        return until(admitted)
 
 
 def test_ctrl_c_ends_it_within_a_second_without_a_traceback(four: Server, daemon: Daemon) -> None:

@@ -219,7 +219,9 @@ def daemon(tmp_path):
         "[breaker.default]\ntrip.consecutive_failures = 3\n"
         'cooldown = { first = "100ms", factor = 1.0, max = "100ms", jitter = 0.0 }\n'
     )
-    process = subprocess.Popen([str(binary()), "serve", "--config", str(config)], stdin=subprocess.DEVNULL)
+    plain = {name: value for name, value in os.environ.items() if not name.startswith("BREAKERD_")}
+    command = [str(binary()), "serve", "--config", str(config)]
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, env=plain)
     try:
         until("the daemon accepts connections", lambda: accepts(process, path))
         yield path
