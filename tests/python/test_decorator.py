@@ -159,6 +159,3 @@ def test_an_async_generator_too() -> None:
         fake.set("openai", "half-open")
         asyncio.run(take(1))
         assert words(fake) == ["abandoned", "failure", "success"]
-
-
-# -- blocks and two steps --

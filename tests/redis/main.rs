@@ -3,4 +3,6 @@
 
 mod agree;
 mod away;
+mod faults;
+mod script;
 mod world;
