@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use breakerd_client::{
     Action, Breaker, CallError, Client, ConnectError, Failure, Health, Name, Observation, Operator, OperatorError,
-    Options, Outcome, RejectReason, ResetError, Source, State, WatchEvent,
+    Options, Outcome, Permit, RejectReason, ResetError, Source, State, WatchEvent,
 };
 use breakerd_proto::{Code, Mono, Verdict};
 use breakerd_tests::{Daemon, Setup, until};
@@ -56,7 +56,11 @@ fn another_workers_trip_is_seen_by_the_next_call() {
     let lane = other.lane("openai");
     other.fail_together(lane, 3);
     other.observe(lane);
-    let Err(CallError::Rejected(no)) = breaker.call(|| Ok::<_, ()>(())) else { panic!("called while open") };
+    // A call that misses its 5 ms on a busy machine goes by what was last seen.
+    let no = until("the daemon answers", || match breaker.call(|| Ok::<_, ()>(())) {
+        Err(CallError::Rejected(no)) => Some(no),
+        _ => None,
+    });
     assert_eq!((no.state, no.reason), (State::Open, RejectReason::Open));
 }
 
