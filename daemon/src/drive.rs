@@ -104,9 +104,10 @@ pub(crate) struct Drive {
 /// Serves until told to stop.
 pub(crate) async fn run(config: Config) -> Result<(), StartError> {
     let (events, mut queue) = mpsc::channel(EVENTS_MAX);
+    // Before the sockets exist: a stop that comes between must find its handler, or they would be left behind.
+    watch_signals(&events).map_err(StartError::Runtime)?;
     let (mut workers, mut control) = listen(&config).map_err(StartError::Listen)?;
     let mut timer = Timer::new().map_err(StartError::Runtime)?;
-    watch_signals(&events).map_err(StartError::Runtime)?;
     let (carrier, mut fleet) = config.fleet.as_ref().map(|fleet| fleet::start(fleet.into())).unzip();
     let mut drive = Drive::new(config, events.clone(), carrier).map_err(StartError::Runtime)?;
     workers.start(Door::Worker, events.clone());
