@@ -104,9 +104,15 @@ __all__ = [
     "fake",
     "first_admitted",
     "health",
+    "health_async",
 ]
 
 
 def health() -> Health:
     """How this process stands to its daemon, which is asked now (5 ms at most, the first time 250 ms)."""
     return _native.backend().health()
+
+
+async def health_async() -> Health:
+    """The same for code on a loop, where a slow daemon gets 250 ms and nothing blocks for more than 5 ms."""
+    return await _native.backend().health_async()

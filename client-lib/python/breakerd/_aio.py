@@ -1,8 +1,8 @@
 """asyncio: each loop's own connection, awaited on that loop.
 
-Nothing here blocks but :meth:`LoopLink.now`, for synchronous code that runs on a loop's thread, and that for 5 ms at
-most. All of a loop's traffic goes over its one connection, in order, so that what a task has reported is in what it
-sees next.
+Nothing here blocks but :meth:`LoopLink.now`, for synchronous code on a loop's thread: 5 ms at most for a call,
+250 ms for a look or a reset, and then a daemon that was silent is not asked for a while. All of a loop's traffic goes
+over its one connection, in order, so that what a task has reported is in what it sees next.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ SYNC_WAIT_S = 0.005
 """How long synchronous code waits for the daemon."""
 ACT_WAIT_S = 0.25
 """How long a reset waits: it is no guarded call, and the fleet may have to be asked."""
+LOOK_WAIT_S = 0.25
+"""How long a look waits: it is no guarded call either, and what was seen before may be wrong by now."""
 _FIRST_ATTACH_WAIT_S = 0.25
 
 Step = Tuple[int, Any, float]

@@ -72,11 +72,11 @@ class Guard:
     # -- to look at --
 
     def observe(self) -> Sight:
-        """What this worker sees, all at one moment. The properties below are parts of it."""
+        """What this worker sees, all at one moment; the properties below are parts of it. A slow daemon gets 250 ms."""
         return _backend.current().observe(self._lane)
 
     async def observe_async(self) -> Sight:
-        """The same, awaited on the running loop, at most 250 ms; the synchronous ones wait 5 ms."""
+        """The same, awaited on the running loop."""
         return await _backend.current().observe_async(self._lane)
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from typing import TYPE_CHECKING, Any, Dict, NamedTuple, Optional, Tuple
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from ._lane import Lane
 
 _REPEAT_S = 60.0
+# By then a late answer has come, and is found without being asked for again.
+_AGAIN_S = 0.02
 
 
 class Health(NamedTuple):
@@ -74,7 +77,7 @@ class Native:
             sight = breaker.observe()
         else:
             link = _aio.link(self.client, loop)
-            sight = link.now(link.connection.observe(breaker))
+            sight = link.now(link.connection.observe(breaker), _aio.LOOK_WAIT_S)
         self._tell()
         return _sight(*sight)
 
@@ -111,9 +114,22 @@ class Native:
 
     def health(self) -> Health:
         """How this process stands to its daemon, which is asked now."""
+        return self._health()[0]
+
+    async def health_async(self) -> Health:
+        """The same. A daemon that is slow gets 250 ms, in which the loop goes on."""
+        until = time.monotonic() + _aio.ACT_WAIT_S
+        while True:
+            health, silent = self._health()
+            if not silent or time.monotonic() >= until:
+                return health
+            await asyncio.sleep(_AGAIN_S)
+
+    def _health(self) -> Tuple[Health, bool]:
         told: Dict[str, Any] = self.client.health()
         self._tell()
-        return Health(told["sentence"], told.get("daemon"), told.get("link"), told.get("fleet"), told["socket"])
+        stand = Health(told["sentence"], told.get("daemon"), told.get("link"), told.get("fleet"), told["socket"])
+        return stand, told["silent"]
 
     def _breaker(self, lane: Lane) -> _breakerd.Breaker:
         if lane.native is None:

@@ -62,7 +62,7 @@ async def lifespan(_: FastAPI) -> AsyncIterator[None]:
             for name, seen in [(name, await guard.observe_async()) for name, guard in GUARDS.items()]
         )
         # One write, since the workers share an output.
-        print(f"Worker {os.getpid()} ready: {breakerd.health()}\n{table}", end="", flush=True)
+        print(f"Worker {os.getpid()} ready: {await breakerd.health_async()}\n{table}", end="", flush=True)
         yield
 
 
@@ -93,7 +93,7 @@ async def health() -> Dict[str, Any]:
 @app.get("/status")
 async def status() -> Dict[str, Any]:
     """Every breaker as this worker sees it."""
-    stand = breakerd.health()
+    stand = await breakerd.health_async()
     return {
         "worker_id": str(os.getpid()),
         "providers": [await shown(name, priority) for priority, name in enumerate(GUARDS, 1)],

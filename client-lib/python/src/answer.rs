@@ -18,7 +18,7 @@ pub(crate) fn judged(py: Python<'_>, answer: Result<breakerd_client::Permit, Rej
     }
 }
 
-/// (state, failures, last failure, seconds until a call may be admitted or none, why). The last failure is (kind, detail,
+/// (state, failures, last failure, seconds until a call may be admitted, why). The last failure is (kind, detail,
 /// seconds ago) or none. While closed a call may be admitted at once.
 pub(crate) fn observed<'py>(py: Python<'py>, seen: &Observation) -> PyResult<Bound<'py, PyTuple>> {
     let last = seen.last_failure.as_ref().map(last_failure);

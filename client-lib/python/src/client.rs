@@ -60,6 +60,7 @@ impl Client {
         let health = py.detach(|| self.inner.health());
         let told = PyDict::new(py);
         told.set_item("sentence", health.to_string())?;
+        told.set_item("silent", matches!(health, Health::Silent { .. }))?;
         let path = match &health {
             Health::Attached { release, link, fleet, path } => {
                 told.set_item("daemon", release)?;

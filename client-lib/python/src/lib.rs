@@ -1,7 +1,7 @@
 //! The extension module under the Python package: Rust's client, as classes without any policy of their own.
 //!
-//! What blocks does so with the interpreter released. Nothing here calls back into Python: what people should know waits
-//! in [`Client::warnings`] until the Python side asks. Classification, blocks and asyncio are Python's part.
+//! What blocks does so with the interpreter released. Nothing here calls back into Python: what people should know is
+//! kept in [`Client::warnings`] until the Python side asks. Classification, blocks and asyncio are Python's part.
 
 mod answer;
 mod client;
