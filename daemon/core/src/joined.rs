@@ -10,7 +10,7 @@ use crate::core::Core;
 use crate::fleet::{Counters, Fact, Heard, Keys, LinkMachine, LinkState, Op, OpKind, Request, Seen, Token};
 use crate::table::BreakerId;
 
-/// So long after the link was lost a host leads no probes by itself (fleet.md rule 34 in the project's protocol notes).
+/// So long after the link was lost a host leads no probes by itself: another host's lease may still hold.
 const PROBES_ALONE_AFTER: Duration = Duration::from_secs(2);
 
 /// Which life of the fleet's data a reading belongs to, as this host knows it.
