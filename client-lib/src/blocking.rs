@@ -179,7 +179,7 @@ impl Client {
     /// How the client stands to its daemon, which is asked now.
     #[must_use]
     pub fn health(&self) -> Health {
-        self.shared.health()
+        self.shared.health(LOOK_WAIT_MAX)
     }
 
     /// Every change of every breaker, over a connection of its own. Blocks while there is none.
@@ -223,7 +223,8 @@ impl Shared {
         }
     }
 
-    fn health(&self) -> Health {
+    /// The daemon is given so long to answer.
+    pub(crate) fn health(&self, wait: Duration) -> Health {
         if self.options.mode == Mode::Off {
             return Health::Off;
         }
@@ -233,7 +234,7 @@ impl Shared {
         let known = known.or_else(|| Name::parse("health").ok().map(|name| Arc::new(Known::new(name, None))));
         if let Some(known) = known {
             // Whatever it answers, the standing tells it.
-            drop(process.main.ask(&known, Question::About, now.after(SYNC_WAIT_MAX)));
+            drop(process.main.ask(&known, Question::About, now.after(wait)));
         }
         let path = self.options.socket.clone();
         let now = Mono::now();

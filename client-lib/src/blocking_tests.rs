@@ -83,7 +83,7 @@ fn only_the_callers_own_faults_are_errors() {
         "\"my breaker\" cannot name a breaker: the breaker name has ' ' at byte 2; a name is 1 to 128 bytes of \
          A-Z a-z 0-9 . _ : / @ + -"
     );
-    let policy = PolicyPatch { consecutive_failures: Some(0), ..PolicyPatch::default() };
+    let policy = PolicyPatch { cooldown_jitter: Some(0.6), ..PolicyPatch::default() };
     assert!(matches!(client.breaker_with("x", policy), Err(BadBreaker::Policy(..))));
 }
 

@@ -6,7 +6,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use breakerd_core::BadSettings;
+use breakerd_core::BadPolicy;
 use breakerd_proto::{BadName, Code, Kind, Name, WireError};
 use rustix::io::Errno;
 
@@ -152,7 +152,7 @@ pub enum BadBreaker {
     /// The name breaks the rule; the text is given with the process's prefix.
     Name(String, BadName),
     /// The policy in code is out of its bounds.
-    Policy(Name, BadSettings),
+    Policy(Name, BadPolicy),
 }
 
 /// Why none of several breakers gave a result.

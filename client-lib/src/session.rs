@@ -263,7 +263,7 @@ impl Session {
     fn register(&mut self, name: &Name, policy: Option<&PolicyPatch>) {
         let request = self.channel.next_request();
         self.pending.insert(request, Pending::Register(name.clone()));
-        self.send(Register { request, name: name.as_str().to_owned(), policy: policy.cloned() }.into());
+        self.send(Register { request, name: name.as_str().to_owned(), policy: policy.cloned().map(Box::new) }.into());
     }
 
     fn send(&mut self, message: ToDaemon) {

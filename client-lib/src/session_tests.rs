@@ -82,7 +82,7 @@ fn registered(request: u32, lane: u32) -> Registered {
         why: String::new(),
         host_only: false,
     };
-    Registered { request, lane, policy: PolicyPatch::default(), view }
+    Registered { request, lane, policy: Box::default(), view }
 }
 
 fn admit(request: u32) -> Answer {
@@ -98,7 +98,7 @@ fn a_question_before_the_welcome_waits_for_it_and_for_its_lane() {
     assert!(matches!(pair.sent()[..], [ToDaemon::Hello(_)]), "only the hello may go before the welcome");
     pair.tell(welcome(NOW).into());
     let [ToDaemon::Register(register)] = &pair.sent()[..] else { panic!("one lane, registered once") };
-    assert_eq!((register.name.as_str(), register.policy.as_ref()), ("openai", Some(&policy)));
+    assert_eq!((register.name.as_str(), register.policy.as_deref()), ("openai", Some(&policy)));
     assert!(matches!(pair.tell(registered(register.request, 4).into()), Some(Event::Registered(..))));
     let [ToDaemon::Query(query), ToDaemon::Observe(observe)] = &pair.sent()[..] else {
         panic!("both go out, in order")

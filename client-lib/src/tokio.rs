@@ -155,7 +155,7 @@ impl Client {
     /// As [`blocking::Client::health`]: over the process's own connection, which may block for 5 ms.
     #[must_use]
     pub fn health(&self) -> Health {
-        self.inner.health()
+        self.inner.shared().health(breakerd_proto::limits::SYNC_WAIT_MAX)
     }
 
     /// This runtime's connection.

@@ -9,7 +9,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use breakerd_core::{Because, SavedBreaker, SavedForce, Snapshot};
-use breakerd_proto::{Name, Override, State, clock};
+use breakerd_proto::{Mono, Name, Override, State, clock};
 use serde::{Deserialize, Serialize};
 
 const FORMAT: u32 = 1;
@@ -20,6 +20,8 @@ struct File {
     format: u32,
     boot_id: String,
     wall_ms: u64,
+    /// The clock of deadlines, which tells what has passed within one boot whatever the wall clock does.
+    boot_ms: u64,
     instance: u64,
     breakers: Vec<Breaker>,
 }
@@ -77,7 +79,11 @@ impl Place {
         if file.format != FORMAT {
             return Err(io::Error::other(format!("format {} is not {FORMAT}", file.format)));
         }
-        let passed_ms = clock::wall_ms().saturating_sub(file.wall_ms);
+        let passed_ms = if file.boot_id == boot_id() {
+            boot_ms().saturating_sub(file.boot_ms)
+        } else {
+            clock::wall_ms().saturating_sub(file.wall_ms)
+        };
         Ok(Snapshot { breakers: file.breakers.into_iter().filter_map(|b| restored(b, passed_ms)).collect() })
     }
 
@@ -87,6 +93,14 @@ impl Place {
         std::fs::write(&beside, text)?;
         std::fs::rename(&beside, &self.0)
     }
+}
+
+fn boot_id() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
+}
+
+fn boot_ms() -> u64 {
+    clock::ms_up(Mono::now().since(Mono::default()))
 }
 
 /// One saved breaker after so many milliseconds; none if its name breaks the rule.
@@ -176,7 +190,7 @@ impl Drop for Writer {
 }
 
 fn run(desk: &(Mutex<Desk>, Condvar), place: &Place, instance: u64) {
-    let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned();
+    let boot_id = boot_id();
     let mut failing = false;
     loop {
         let snapshot = {
@@ -190,7 +204,14 @@ fn run(desk: &(Mutex<Desk>, Condvar), place: &Place, instance: u64) {
             }
         };
         let breakers = snapshot.breakers.iter().map(written).collect();
-        let file = File { format: FORMAT, boot_id: boot_id.clone(), wall_ms: clock::wall_ms(), instance, breakers };
+        let file = File {
+            format: FORMAT,
+            boot_id: boot_id.clone(),
+            wall_ms: clock::wall_ms(),
+            boot_ms: boot_ms(),
+            instance,
+            breakers,
+        };
         let done = serde_json::to_string_pretty(&file).map_err(io::Error::from).and_then(|text| place.write(&text));
         match done {
             Ok(()) => failing = false,

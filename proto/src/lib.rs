@@ -21,5 +21,5 @@ pub use error::{Code, WireError};
 pub use message::{Kind, ToClient, ToDaemon};
 pub use name::{BadName, Name};
 pub use outcome::{Counts, Failure, Outcome};
-pub use state::{Fallback, Link, Mode, Override, State};
+pub use state::{AuthErrors, Fallback, Link, Mode, OnQuota, Override, State};
 pub use verdict::{RejectReason, Verdict};

@@ -16,6 +16,10 @@ pub const FAILURE_DETAIL_BYTES_MAX: usize = 80;
 pub const AUTHOR_BYTES_MAX: usize = 64;
 /// Longest reason of a change, in bytes; the fleet keeps as much.
 pub const REASON_BYTES_MAX: usize = 160;
+/// Calls that a trip rule over the last calls may look at.
+pub const WINDOW_CALLS_MAX: u32 = 10_000;
+/// Longest `HOST:PORT` of an active probe, in bytes: a DNS name (RFC 1035, 2.3.4), a colon, a port.
+pub const PROBE_CONNECT_BYTES_MAX: usize = 261;
 /// Longest fleet name, in bytes: `[a-z0-9-]`.
 pub const FLEET_BYTES_MAX: usize = 32;
 /// Longest sentence in a `Refused` or `Bye`, in bytes.

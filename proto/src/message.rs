@@ -13,7 +13,9 @@ use crate::outcome::{Counts, Outcome};
 use crate::state::{Link, State};
 use crate::verdict::Verdict;
 
-pub use crate::part::{Action, BreakerRow, LaneRow, LastFailure, PolicyPatch, View, WorkerRow};
+pub use crate::part::{
+    Action, BreakerRow, CallsRule, LaneRow, LastFailure, PolicyPatch, ProbeRate, Rules, TimeRule, View, WorkerRow,
+};
 
 macro_rules! table {
     ($(
@@ -173,7 +175,7 @@ bodies! {
         /// The breaker's name.
         name: String,
         /// What the code says of its policy; stands below the daemon's own configuration.
-        policy: Option<PolicyPatch>,
+        policy: Option<Box<PolicyPatch>>,
     }
     /// See [`Kind::Query`].
     Query {
@@ -290,7 +292,7 @@ bodies! {
         /// The number to use for this breaker on this connection.
         lane: u32,
         /// The whole policy in force, for the fallback.
-        policy: PolicyPatch,
+        policy: Box<PolicyPatch>,
         /// What the breaker is.
         view: View,
     }
@@ -340,7 +342,7 @@ bodies! {
         /// The breaker.
         row: BreakerRow,
         /// The whole policy in force.
-        policy: PolicyPatch,
+        policy: Box<PolicyPatch>,
         /// The workers that use it, in the order of their numbers.
         lanes: Vec<LaneRow>,
         /// Whether more follow the last lane.

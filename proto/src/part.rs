@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::state::{Fallback, Mode, Override, State};
+use crate::state::{AuthErrors, Fallback, Mode, OnQuota, Override, State};
 
 /// What a breaker is, to whoever may see it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -96,8 +96,16 @@ pub struct LastFailure {
 /// A policy or a part of one: what is absent is decided elsewhere.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct PolicyPatch {
-    /// Failures in a row that trip.
+    /// Failures in a row that trip; 0 for never.
     pub consecutive_failures: Option<u32>,
+    /// The part of calls that failed, 0 to 1, at which it trips.
+    pub failure_rate: Option<Rules>,
+    /// The number of calls that failed at which it trips.
+    pub failure_count: Option<Rules>,
+    /// The part of calls that were slow, 0 to 1, at which it trips.
+    pub slow_rate: Option<Rules>,
+    /// The number of calls that were slow at which it trips.
+    pub slow_count: Option<Rules>,
     /// The first cooldown, in milliseconds.
     pub cooldown_first_ms: Option<u64>,
     /// By what each further cooldown grows.
@@ -106,18 +114,73 @@ pub struct PolicyPatch {
     pub cooldown_max_ms: Option<u64>,
     /// The part of a cooldown that chance may add or take, 0 to 0.5.
     pub cooldown_jitter: Option<f64>,
+    /// How long after a recovery the backoff is forgotten, in milliseconds.
+    pub cooldown_forget_ms: Option<u64>,
     /// Probes out at a time.
     pub probe_permits: Option<u32>,
     /// Successful probes that recover.
     pub probe_successes: Option<u32>,
+    /// In place of `probe_successes`: so many probes are made, and their successes decide.
+    pub probe_rate: Option<ProbeRate>,
     /// How long a worker may keep a probe, in milliseconds.
     pub probe_max_ms: Option<u64>,
+    /// How long half-open may last undecided, in milliseconds.
+    pub probe_period_ms: Option<u64>,
+    /// `HOST:PORT` that the daemon itself connects to as a probe, so that no call need pay; empty for none. Only a
+    /// daemon's own configuration may say it.
+    pub probe_connect: Option<String>,
     /// What slower calls are called slow, in milliseconds.
     pub slow_after_ms: Option<u64>,
+    /// A cancelled call that was out for longer is a failure, in milliseconds.
+    pub hung_after_ms: Option<u64>,
+    /// What 401 and 403 count as.
+    pub auth_errors: Option<AuthErrors>,
+    /// What becomes of a call on a name that no quota has room for.
+    pub on_quota: Option<OnQuota>,
     /// Whether it acts.
     pub mode: Option<Mode>,
     /// What a client does without a daemon.
     pub fallback: Option<Fallback>,
+}
+
+/// A trip rule over the last calls, over a time, or both.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Rules {
+    /// Over the last calls.
+    pub calls: Option<CallsRule>,
+    /// Over a time that ends now.
+    pub time: Option<TimeRule>,
+}
+
+/// A trip rule over the last so many calls.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CallsRule {
+    /// The part of the calls, 0 to 1, or their number.
+    pub at_least: f64,
+    /// How many calls are looked at.
+    pub of_calls: u32,
+    /// Before so many it never trips.
+    pub min_calls: u32,
+}
+
+/// A trip rule over the calls of so long a time.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TimeRule {
+    /// The part of the calls, 0 to 1, or their number.
+    pub at_least: f64,
+    /// Before so many calls within the time it never trips.
+    pub min_calls: u32,
+    /// The time, in milliseconds.
+    pub within_ms: u64,
+}
+
+/// Half-open that is decided by a number of probes together.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ProbeRate {
+    /// The part of the probes that must succeed, 0 to 1.
+    pub at_least: f64,
+    /// How many probes are made; 0 for `probe_successes` in its place.
+    pub of_probes: u32,
 }
 
 /// What an operator can do to a breaker.

@@ -123,6 +123,26 @@ impl fmt::Display for Link {
     }
 }
 
+/// What an answer counts as that refuses the caller's credentials (401 and 403).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum AuthErrors {
+    /// No evidence: one tenant's bad key must not shut a provider for all.
+    #[default]
+    Ignored,
+    /// A failure, for where one key serves all.
+    Failure,
+}
+
+/// What becomes of a call on a name that no quota has room for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum OnQuota {
+    /// It is admitted unguarded (I7).
+    #[default]
+    Admit,
+    /// It is rejected.
+    Reject,
+}
+
 /// What a client does without a daemon.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Fallback {

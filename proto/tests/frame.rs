@@ -173,7 +173,7 @@ fn a_full_description_of_the_longest_lanes_comes_through() {
         failures_total: u64::MAX,
         last_failure: Some(last),
     };
-    let policy = breakerd_proto::message::PolicyPatch::default();
+    let policy = Box::default();
     let lanes = vec![lane; PAGE_ROWS_MAX];
     let whole = breakerd_proto::message::Description { request: 1, row: longest_row(), policy, lanes, more: true };
     let whole = ToClient::from(whole);

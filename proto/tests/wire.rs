@@ -77,6 +77,9 @@ fn written(rust: &str) -> String {
     if let Some(inner) = rust.strip_prefix("Option<").and_then(|rest| rest.strip_suffix('>')) {
         return format!("option<{}>", written(inner));
     }
+    if let Some(inner) = rust.strip_prefix("Box<").and_then(|rest| rest.strip_suffix('>')) {
+        return written(inner);
+    }
     if let Some(inner) = rust.strip_prefix("Vec<").and_then(|rest| rest.strip_suffix('>')) {
         return format!("list<{}>", written(inner));
     }
@@ -103,7 +106,20 @@ fn fields(name: &str) -> Option<Vec<[String; 2]>> {
 #[test]
 fn every_struct_stands_there_field_by_field() {
     let tables = tables();
-    let parts = ["Counts", "Failure", "View", "BreakerRow", "LaneRow", "WorkerRow", "LastFailure", "PolicyPatch"];
+    let parts = [
+        "Counts",
+        "Failure",
+        "View",
+        "BreakerRow",
+        "LaneRow",
+        "WorkerRow",
+        "LastFailure",
+        "PolicyPatch",
+        "Rules",
+        "CallsRule",
+        "TimeRule",
+        "ProbeRate",
+    ];
     let names = Kind::ALL.iter().map(|kind| format!("{kind:?}")).chain(parts.map(str::to_owned));
     for name in names {
         let ours = fields(&name).unwrap_or_else(|| panic!("no struct {name} in the sources"));
@@ -135,8 +151,20 @@ fn variants(name: &str) -> Vec<String> {
 #[test]
 fn every_enum_stands_there_variant_by_variant() {
     let tables = tables();
-    let enums =
-        ["Verdict", "RejectReason", "Outcome", "Action", "State", "Override", "Mode", "Link", "Fallback", "Code"];
+    let enums = [
+        "Verdict",
+        "RejectReason",
+        "Outcome",
+        "Action",
+        "State",
+        "Override",
+        "Mode",
+        "Link",
+        "Fallback",
+        "AuthErrors",
+        "OnQuota",
+        "Code",
+    ];
     for name in enums {
         let mut ours = String::new();
         for (number, variant) in variants(name).iter().enumerate() {

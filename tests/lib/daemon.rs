@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use crate::raw::Raw;
-use crate::wait::until;
+use crate::wait::{PATIENCE, until};
 
 /// What a test wants of the daemon's configuration.
 #[derive(Clone, Debug)]
@@ -166,14 +166,14 @@ impl Daemon {
 
     /// Runs `serve` once more on the same configuration, to its end.
     pub fn second(&self) -> Output {
-        self.command(&["serve"]).stdin(Stdio::null()).output().unwrap()
+        finished(&mut self.command(&["serve"]))
     }
 
     /// Runs a subcommand against this daemon, to its end.
     pub fn cli(&self, args: &[&str]) -> Output {
         let mut command = Command::new(&self.binary);
         command.args(args).env("BREAKERD_SOCKET", self.socket()).env("BREAKERD_CONTROL", self.control());
-        command.stdin(Stdio::null()).output().unwrap()
+        finished(&mut command)
     }
 
     /// A path in the daemon's directory.
@@ -272,4 +272,16 @@ impl Drop for Daemon {
             eprintln!("--- the daemon's log ---\n{}", self.log());
         }
     }
+}
+
+/// Runs a command to its end and keeps what it says.
+fn finished(command: &mut Command) -> Output {
+    let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let pid = Pid::from_child(&child);
+    let (send, receive) = std::sync::mpsc::sync_channel(1);
+    std::thread::spawn(move || send.send(child.wait_with_output()));
+    receive.recv_timeout(PATIENCE).map(Result::unwrap).unwrap_or_else(|_| {
+        kill_process(pid, Signal::KILL).unwrap();
+        panic!("{command:?} has not ended after {PATIENCE:?}");
+    })
 }

@@ -36,3 +36,14 @@ fn pause() {
     // An interrupted pause is a shorter pause.
     poll(&mut [], Some(&millisecond)).unwrap_or(0);
 }
+
+/// Prints how long something took beside its bound, and fails at ten times that: machines are noisy, and what is ten
+/// times too slow is not noise.
+///
+/// # Panics
+/// At ten times the bound.
+#[allow(clippy::print_stdout, reason = "the figure is what it is for")]
+pub fn bounded(what: &str, took: Duration, bound: Duration) {
+    println!("{what}: {took:?}, bound {bound:?}");
+    assert!(took < bound * 10, "{what} took {took:?}, its bound is {bound:?}");
+}

@@ -113,7 +113,7 @@ fn a_worker_that_dies_with_the_probe_gives_it_back_at_once() {
     let since = Mono::now();
     probe(second, *lane);
     let took = Mono::now().since(since);
-    assert!(took.as_secs() < 2, "{took:?}");
+    breakerd_tests::wait::bounded("a dead worker's probe is free again", took, std::time::Duration::from_millis(50));
 }
 
 #[test]

@@ -103,7 +103,7 @@ fn a_watcher_that_never_reads_is_cut_off_and_nobody_else_notices() {
     let since = Mono::now();
     until("the watcher is cut off", || (crate::operate::about(&mut operator).workers == 1).then_some(()));
     let took = Mono::now().since(since);
-    assert!(took <= OUT_QUEUE_TIME_MAX * 2, "{took:?}");
+    breakerd_tests::wait::bounded("cutting off who does not read", took, OUT_QUEUE_TIME_MAX);
     assert!(daemon.log().contains("answers were left unread for 5 s"), "{}", daemon.log());
     drop(watcher);
 }

@@ -123,6 +123,8 @@ class LoopLink:
             self._watched = None
 
     def __del__(self) -> None:
+        if _idle is None:  # the interpreter ends and has emptied this module: what is open ends with the process
+            return
         self.close()
         if len(_idle) < _IDLE_MAX:
             _idle.append(self.connection)

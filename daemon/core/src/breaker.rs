@@ -13,7 +13,7 @@ use crate::change::{Because, Change, What};
 use crate::fleet::OpKind;
 use crate::joint::Joint;
 use crate::lane::Lane;
-use crate::settings::Policy;
+use crate::policy::Policy;
 use crate::window::Window;
 use crate::{ConnectionId, WorkerId};
 

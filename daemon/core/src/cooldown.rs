@@ -13,11 +13,19 @@ pub struct Cooldown {
     pub max: Duration,
     /// The part that chance may add or take, 0 to 0.5.
     pub jitter: f64,
+    /// A trip so soon after a recovery goes on with the backoff where it was.
+    pub forget: Duration,
 }
 
 impl Default for Cooldown {
     fn default() -> Self {
-        Self { first: Duration::from_secs(15), factor: 2.0, max: Duration::from_secs(120), jitter: 0.1 }
+        Self {
+            first: Duration::from_secs(15),
+            factor: 2.0,
+            max: Duration::from_secs(120),
+            jitter: 0.1,
+            forget: Duration::from_secs(60),
+        }
     }
 }
 

@@ -11,8 +11,9 @@ use crate::breaker::{Asker, Breaker, Effects, Finding, Reporter, Turn};
 use crate::change::{Because, Change};
 use crate::joined::Fleet;
 use crate::joint::Waiting;
+use crate::policy::check_patch;
 use crate::refusal::Refusal;
-use crate::settings::{Settings, check_patch};
+use crate::settings::Settings;
 use crate::table::{BreakerId, Table};
 use crate::worker::{Connection, ConnectionId, Identity, Registration, Worker, WorkerId, label};
 
@@ -138,10 +139,10 @@ impl Core {
         if lanes >= usize::try_from(most).unwrap_or(usize::MAX) {
             return Err(Refusal::new(Code::Quota, format!("one connection may use {most} breakers")));
         }
-        let id = self.ensure(now, uid, &name, register.policy.as_ref())?;
+        let id = self.ensure(now, uid, &name, register.policy.as_deref())?;
         let lane = self.enroll(connection, worker, id, &name);
         let breaker = self.table.get(id).ok_or_else(no_connection)?;
-        let (policy, view) = (breaker.policy.to_patch(), breaker.view(now));
+        let (policy, view) = (Box::new(breaker.policy.to_patch()), breaker.view(now));
         Ok(Registered { request: register.request, lane, policy, view })
     }
 

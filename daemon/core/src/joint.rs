@@ -34,7 +34,7 @@ pub(crate) struct Joint {
     renew_at: Mono,
     /// The query that waits for the fleet's lease.
     pub(crate) waiting: Option<Waiting>,
-    /// The host cell's trip is the fleet's business: against this version.
+    /// The host cell's trip is the fleet's business: made at this version.
     trip: Option<u64>,
     /// The host recovered the fleet cell by itself, at this version.
     recovered: Option<u64>,
@@ -244,11 +244,11 @@ impl Breaker {
         }
     }
 
-    /// The fleet has moved on since the trip: fresh evidence stands against the new version, old evidence ends.
-    fn trip_overtaken(&mut self, turn: &mut Turn<'_>, version: u64) {
-        if self.joint.version == 0 || turn.now <= self.host.since.after_ms(FRESH_MS) {
-            self.joint.trip = Some(version);
-        }
+    /// The fleet's log no longer reaches back to the trip: whether it was overruled cannot be known. Fresh evidence stands
+    /// against the new version; older evidence keeps its own host open, and tells nobody.
+    fn trip_overtaken(&mut self, turn: &Turn<'_>, version: u64) {
+        let stands = self.joint.version == 0 || self.trip_is_fresh(turn.now);
+        self.joint.trip = stands.then_some(version);
     }
 
     /// The link is live again: what the host decided alone is proposed.
@@ -259,16 +259,32 @@ impl Breaker {
         if let Some(result) = self.joint.result.clone() {
             turn.out.wishes.push(result);
         }
-        if self.host.state != State::Closed && self.joint.trip.is_some() && turn.now < self.host.until {
-            self.joint.trip = Some(self.joint.version);
-            self.wish_trip(turn, self.joint.version);
-        }
+        self.propose_again(turn);
         if self.joint.recovered == Some(self.joint.version) {
             let (lease_id, holder) = (lease_id.to_owned(), own.to_owned());
             let because = self.joint.cell.because.clone();
             self.joint.confirming = Some((lease_id.clone(), because.clone()));
             turn.out.wishes.push((OpKind::Probe { lease_id, holder, lease_ms: LEASE_MS }, because));
         }
+    }
+
+    /// A trip that the fleet has not heard of: against the version that it was made at, or, where the fleet has moved on
+    /// since, against the new one if the evidence is fresh. Older evidence was overruled.
+    fn propose_again(&mut self, turn: &mut Turn<'_>) {
+        let Some(base) = self.joint.trip else { return };
+        if self.host.state == State::Closed || turn.now >= self.host.until {
+            return;
+        }
+        if base == self.joint.version || self.trip_is_fresh(turn.now) {
+            self.joint.trip = Some(self.joint.version);
+            self.wish_trip(turn, self.joint.version);
+        } else {
+            self.trip_refused(turn);
+        }
+    }
+
+    fn trip_is_fresh(&self, now: Mono) -> bool {
+        now <= self.host.since.after_ms(FRESH_MS)
     }
 
     /// The fleet has judged a wish; its value has been taken in.
@@ -355,3 +371,8 @@ impl Breaker {
         }
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+#[path = "joint_tests.rs"]
+mod tests;

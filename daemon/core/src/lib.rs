@@ -21,6 +21,8 @@ pub mod fleet;
 mod joined;
 mod joint;
 mod lane;
+mod pattern;
+mod policy;
 mod read;
 mod refusal;
 mod settings;
@@ -36,10 +38,10 @@ pub use crate::account::{Accounts, Charge, Held};
 pub use crate::change::{Because, Change, What};
 pub use crate::cooldown::Cooldown;
 pub use crate::core::{Core, Peer};
+pub use crate::pattern::{BadPattern, Pattern};
+pub use crate::policy::{BadPolicy, Policy, Probe, Trip, check_patch};
 pub use crate::refusal::Refusal;
-pub use crate::settings::{
-    BadPattern, BadSettings, Pattern, PatternPolicy, Policy, Probe, Quotas, Settings, check_patch,
-};
+pub use crate::settings::{BadSettings, PatternPolicy, Quotas, Settings};
 pub use crate::snapshot::{SavedBreaker, SavedForce, Snapshot};
 pub use crate::solo::Solo;
 pub use crate::worker::{ConnectionId, WorkerId};

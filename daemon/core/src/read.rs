@@ -75,7 +75,7 @@ impl Core {
             .filter_map(|worker| breaker.lane_row(*worker, label(worker), now))
             .collect();
         let more = rest.next().is_some();
-        Ok(Description { request, row: breaker.row(now), policy: breaker.policy.to_patch(), lanes, more })
+        Ok(Description { request, row: breaker.row(now), policy: Box::new(breaker.policy.to_patch()), lanes, more })
     }
 
     /// Workers in the order of their numbers, from the one after `after`.

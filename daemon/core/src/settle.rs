@@ -112,7 +112,7 @@ impl Breaker {
         lane.failures = lane.failures.saturating_add(1);
         let (run, began) = lane.fail(self.generation, at);
         let pooled = self.window.fail(at);
-        let enough = self.policy.consecutive_failures;
+        let enough = self.policy.trip.consecutive_failures;
         let why = match (run >= enough, pooled >= enough) {
             (true, _) => format!("{run} consecutive failures, last {}", failure.kind),
             (false, true) => format!("{pooled} consecutive failures over all workers, last {}", failure.kind),

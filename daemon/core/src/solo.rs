@@ -136,7 +136,7 @@ impl Solo {
             return *lane;
         }
         let Some(connection) = self.connection else { return u32::MAX };
-        let register = Register { request: 0, name: name.as_str().to_owned(), policy: policy.cloned() };
+        let register = Register { request: 0, name: name.as_str().to_owned(), policy: policy.cloned().map(Box::new) };
         let Ok(registered) = self.core.handle_register(now, connection, &register) else { return u32::MAX };
         self.lanes.insert(name.clone(), registered.lane);
         registered.lane

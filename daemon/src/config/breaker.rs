@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use breakerd_core::{BadSettings, Pattern, PatternPolicy, Settings, check_patch};
+use breakerd_core::{BadPolicy, BadSettings, Pattern, PatternPolicy, Settings, check_patch};
 use breakerd_proto::message::PolicyPatch;
 use breakerd_proto::{Fallback, Mode};
 
@@ -97,6 +97,14 @@ pub(super) fn read(layer: &mut Layer, section: &mut Section<'_, '_>) {
     layer.set(section, "mode", mode, |patch, mode| patch.mode = Some(mode));
     section.inner("trip", |trip| {
         let run = trip.number("consecutive_failures");
+        let run = run.filter(|At { value, place }| {
+            if *value == 0 {
+                let field = "trip.consecutive_failures";
+                let bad = BadPolicy::OutOfBounds { field, value: 0, least: 1, most: 1_000_000 };
+                trip.fault(Problem::Bounds(bad), place.clone());
+            }
+            *value > 0
+        });
         layer.set(trip, "trip.consecutive_failures", run, |patch, n| patch.consecutive_failures = Some(n));
         for key in ["failure_rate", "failure_count", "slow_rate", "slow_count"] {
             trip.not_built(key, "use trip.consecutive_failures");

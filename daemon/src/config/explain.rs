@@ -56,7 +56,7 @@ fn winner<'a>(matching: &[(&'a Layer, Pattern)], name: &Name) -> Option<&'a Laye
         patch: PolicyPatch { consecutive_failures: Some(number), ..PolicyPatch::default() },
     });
     let settings = Settings { patterns: numbered.collect(), ..Settings::default() };
-    let number = usize::try_from(settings.policy(name.as_str(), None).consecutive_failures).ok()?;
+    let number = usize::try_from(settings.policy(name.as_str(), None).trip.consecutive_failures).ok()?;
     matching.get(number.checked_sub(1)?).map(|(layer, _)| *layer)
 }
 

@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
-use breakerd_core::{BadPattern, BadSettings};
+use breakerd_core::{BadPattern, BadPolicy};
 use breakerd_proto::limits::FLEET_BYTES_MAX;
 
 use super::duration::BadDuration;
@@ -131,7 +131,7 @@ pub(crate) enum Problem {
         bytes: usize,
     },
     /// A policy value out of its bounds.
-    Bounds(BadSettings),
+    Bounds(BadPolicy),
     /// The first cooldown is longer than the longest.
     FirstOverMax {
         /// The first, as written.

@@ -21,7 +21,7 @@ fn nothing_at_all_is_the_defaults() {
     assert_eq!(config.log, Level::Info);
     let policy = config.breakers.policy("openai", None);
     assert_eq!(policy, breakerd_core::Policy::default());
-    assert_eq!((policy.consecutive_failures, policy.cooldown.first.as_secs()), (5, 15));
+    assert_eq!((policy.trip.consecutive_failures, policy.cooldown.first.as_secs()), (5, 15));
 }
 
 #[test]
@@ -67,7 +67,7 @@ fn a_whole_file_says_what_it_says() {
     assert!(!config.rights.may_reset(1));
     assert_eq!(config.log, Level::Debug);
     let policy = config.breakers.policy("payments/psp", None);
-    assert_eq!((policy.consecutive_failures, policy.mode), (3, Mode::Shadow));
+    assert_eq!((policy.trip.consecutive_failures, policy.mode), (3, Mode::Shadow));
     assert_eq!(policy.cooldown.first.as_millis(), 500);
     assert_eq!(config.breakers.check(), Ok(()));
 }
@@ -135,7 +135,7 @@ fn each_complaint_says_the_next_step() {
             "trip.consecutive_failures is -1; it takes a whole number up to 4294967295",
         ),
         ("[breaker.default]\ntrip.consecutive_failures = 0", "trip.consecutive_failures is 0; it may be 1 to 1000000"),
-        ("[breaker.default]\ncooldown.jitter = 0.6", "cooldown.jitter may be 0 to 0.5"),
+        ("[breaker.default]\ncooldown.jitter = 0.6", "cooldown.jitter is 0.6; it may be 0 to 0.5"),
         (
             "[breaker.default]\ncooldown = { first = \"3m\", max = \"2m\" }",
             "cooldown.first (3m) is longer than cooldown.max (2m); raise max or lower first",
@@ -229,7 +229,7 @@ fn files_of_conf_d_lie_over_the_main_file() {
         draft.read(&file.as_path().into(), &std::fs::read_to_string(file).unwrap(), &mut faults);
     }
     let policy = draft.finish(&mut faults).breakers.policy("x", None);
-    assert_eq!((policy.mode, policy.consecutive_failures), (Mode::Shadow, 7));
+    assert_eq!((policy.mode, policy.trip.consecutive_failures), (Mode::Shadow, 7));
     assert_eq!(faults, []);
 }
 

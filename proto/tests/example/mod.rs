@@ -3,8 +3,8 @@
 
 use breakerd_proto::message::*;
 use breakerd_proto::{
-    Code, Counts, Failure, Fallback, Link, Mode, Mono, Outcome, Override, RejectReason, State, ToClient, ToDaemon,
-    Verdict,
+    AuthErrors, Code, Counts, Failure, Fallback, Link, Mode, Mono, OnQuota, Outcome, Override, RejectReason, State,
+    ToClient, ToDaemon, Verdict,
 };
 
 const SECOND: u64 = 1_000_000_000;
@@ -16,14 +16,28 @@ fn counts() -> Counts {
 fn patch() -> PolicyPatch {
     PolicyPatch {
         consecutive_failures: Some(3),
+        failure_rate: Some(Rules {
+            calls: None,
+            time: Some(TimeRule { at_least: 0.5, min_calls: 20, within_ms: 30_000 }),
+        }),
+        failure_count: Some(Rules::default()),
+        slow_rate: None,
+        slow_count: Some(Rules { calls: Some(CallsRule { at_least: 8.0, of_calls: 10, min_calls: 10 }), time: None }),
         cooldown_first_ms: Some(15_000),
         cooldown_factor: Some(2.0),
         cooldown_max_ms: Some(120_000),
         cooldown_jitter: Some(0.1),
+        cooldown_forget_ms: Some(60_000),
         probe_permits: Some(1),
         probe_successes: Some(1),
+        probe_rate: Some(ProbeRate { at_least: 0.5, of_probes: 10 }),
         probe_max_ms: Some(120_000),
+        probe_period_ms: Some(600_000),
+        probe_connect: Some("api.openai.com:443".to_owned()),
         slow_after_ms: None,
+        hung_after_ms: Some(10_000),
+        auth_errors: Some(AuthErrors::Failure),
+        on_quota: Some(OnQuota::Reject),
         mode: Some(Mode::Shadow),
         fallback: Some(Fallback::Reject),
     }
@@ -102,7 +116,7 @@ pub(crate) fn to_daemon() -> Vec<(&'static str, ToDaemon)> {
         ),
         (
             "a breaker with a policy in code",
-            Register { request: 2, name: "a/b".to_owned(), policy: Some(patch()) }.into(),
+            Register { request: 2, name: "a/b".to_owned(), policy: Some(Box::new(patch())) }.into(),
         ),
         ("may I call?", Query { request: 3, lane: 0, deadline: Mono(60 * SECOND), counts: counts() }.into()),
         ("an ordinary call that worked", report(7, 0, Outcome::SUCCESS)),
@@ -155,7 +169,7 @@ fn verdicts() -> Vec<(&'static str, ToClient)> {
     let quiet = Observed { request: 4, view: forced(), failures: 0, last_failure: None, link: Link::Standalone };
     vec![
         ("the answer to hello", welcome.into()),
-        ("a lane", Registered { request: 1, lane: 0, policy: patch(), view: open() }.into()),
+        ("a lane", Registered { request: 1, lane: 0, policy: Box::new(patch()), view: open() }.into()),
         ("call", answer(Verdict::Admit { generation: 7 })),
         ("call, as the probe", answer(Verdict::Probe { generation: 8, permit: 99 })),
         ("do not call: open", answer(reject(RejectReason::Open, Some(14_250)))),
@@ -184,8 +198,7 @@ fn pages() -> Vec<(&'static str, ToClient)> {
         breakers: 3,
         permits_out: 1,
     };
-    let description =
-        Description { request: 7, row: row(), policy: PolicyPatch::default(), lanes: vec![lane], more: false };
+    let description = Description { request: 7, row: row(), policy: Box::default(), lanes: vec![lane], more: false };
     vec![
         ("a page", Page { request: 6, rows: vec![row()], more: true }.into()),
         ("an empty page", Page { request: 6, rows: vec![], more: false }.into()),
