@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
@@ -22,9 +23,7 @@ impl Redis {
     /// Starts one and waits until it answers.
     pub fn start() -> Self {
         let dir = tempfile::Builder::new().prefix("breakerd-redis-").tempdir().unwrap();
-        // The port is free now; whoever takes it before Redis does makes `run` fail loudly.
-        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
-        let mut redis = Self { dir, port, child: None };
+        let mut redis = Self { dir, port: port_of_its_own(), child: None };
         redis.run();
         redis
     }
@@ -86,6 +85,18 @@ impl Redis {
     pub fn thaw(&self) {
         self.signal(Signal::CONT);
     }
+}
+
+/// A port that this process gives to nobody else, also while its server is down, and that the kernel gives to no outgoing
+/// connection: one below the ephemeral range (ip(7), `ip_local_port_range`).
+fn port_of_its_own() -> u16 {
+    static GIVEN: AtomicU16 = AtomicU16::new(0);
+    // Runs side by side begin apart from each other; whoever meets all the same makes `run` fail loudly.
+    let begin = u16::try_from(std::process::id() % 180).unwrap() * 64;
+    until("there is a free port", || {
+        let port = 20_000 + (begin + GIVEN.fetch_add(1, Ordering::Relaxed)) % 11_520;
+        TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok().then_some(port)
+    })
 }
 
 impl Drop for Redis {
