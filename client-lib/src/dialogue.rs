@@ -7,10 +7,11 @@ use std::os::fd::RawFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use breakerd_proto::limits::FIRST_ATTACH_WAIT_MAX;
+use breakerd_proto::limits::{FEATURE_BOARD, FIRST_ATTACH_WAIT_MAX};
 use breakerd_proto::message::{Action, Observed, Welcome};
 use breakerd_proto::{Code, Link as Fleet, Mono, Name, Verdict};
 
+use crate::board::Memory;
 use crate::connect::connect_now;
 use crate::error::{ConnectError, End};
 use crate::fallback::Alone;
@@ -96,6 +97,8 @@ pub(crate) struct Place {
     pub(crate) path: PathBuf,
     pub(crate) service: Option<String>,
     pub(crate) warn: Option<Warn>,
+    /// Whether to use the daemon's board.
+    pub(crate) board: bool,
 }
 
 /// All of a conversation but its locks and waits.
@@ -128,9 +131,25 @@ struct Up {
     number: u64,
     link: Arc<Link>,
     session: Session,
+    memory: Option<&'static Memory>,
     fleet: Fleet,
     /// Rejections that wait for their reason, by the request that asks for it: a verdict does not tell why.
     unexplained: BTreeMap<u32, (Key, Reply)>,
+}
+
+impl Up {
+    /// Takes up the memory that came with the welcome. Without it the socket serves.
+    fn share(&mut self, ticket: Ticket) {
+        let Some([board, lanes]) = self.link.take_memory() else { return };
+        // In another time namespace the board's deadlines are on another clock.
+        if !self.session.has_daemons_clock() {
+            return;
+        }
+        if let Ok(memory) = Memory::map(&board, &lanes, ticket) {
+            self.session.share(memory);
+            self.memory = Some(memory);
+        }
+    }
 }
 
 impl Dialogue {
@@ -211,6 +230,9 @@ impl Dialogue {
                 self.known.insert(known.name.clone(), Arc::clone(known));
             }
             let (name, declared) = (&known.name, known.declared.as_ref());
+            if known.spot().is_some_and(|spot| spot.is_live() && spot.is_lost()) {
+                up.session.declare_again(name, declared);
+            }
             let request = match question {
                 Question::Query(deadline) => {
                     let deadline = self.first_until.map_or(deadline, |first| deadline.max(first));
@@ -249,13 +271,15 @@ impl Dialogue {
         }
         match connect_now(&self.place.path) {
             Ok(link) => {
-                let hello = identity::hello(self.place.service.as_deref(), self.alone.told(now));
+                let mut hello = identity::hello(self.place.service.as_deref(), self.alone.told(now));
+                hello.features = if self.place.board { FEATURE_BOARD } else { 0 };
                 self.connections += 1;
                 let (number, session) = (self.connections, Session::new(&hello, now));
                 self.up = Some(Up {
                     number,
                     link: Arc::new(link),
                     session,
+                    memory: None,
                     fleet: Fleet::Standalone,
                     unexplained: BTreeMap::new(),
                 });
@@ -298,6 +322,10 @@ impl Dialogue {
     pub(crate) fn fall(&mut self, now: Mono, end: End) {
         let Some(up) = self.up.take() else { return };
         let greeted = up.session.channel.welcome().is_some();
+        if let Some(memory) = up.memory {
+            self.known.values().for_each(|known| known.leave(memory));
+            memory.retire();
+        }
         self.away_why = Some(ConnectError::Ended { path: self.place.path.clone(), end });
         self.patience = Patience::default();
         self.replies.retain(|key, reply| key.connection != up.number || reply.is_some());
@@ -322,6 +350,9 @@ impl Dialogue {
         let (request, reply) = match event {
             Event::Welcomed(welcome) => {
                 up.fleet = welcome.link;
+                if welcome.features & FEATURE_BOARD != 0 {
+                    up.share(ticket);
+                }
                 (self.stood, self.first_until, self.warned) = (true, None, false);
                 self.pauses.clear();
                 self.alone.end();
@@ -330,6 +361,10 @@ impl Dialogue {
             Event::Registered(name, registered) => {
                 if let Some(known) = known(&name) {
                     known.handle_registered(now, ticket.instance, &registered.policy, &registered.view);
+                    let place = up.memory.zip(registered.place);
+                    if let Some(spot) = place.and_then(|(memory, place)| memory.spot(place, registered.lane)) {
+                        known.set_spot(Some(spot));
+                    }
                 }
                 return;
             }

@@ -7,6 +7,7 @@ use breakerd_proto::limits::RETRY_AFTER_MAX;
 use breakerd_proto::{Fallback, Mode, Mono, RejectReason, State, Verdict};
 
 use crate::attachment::Attachment;
+use crate::board::Says;
 use crate::dialogue::Reply;
 use crate::fallback::Alone;
 use crate::known::Known;
@@ -45,6 +46,18 @@ impl Case<'_> {
             // The daemon's books are full, and our limits must not become the outage (I7).
             _ => Ok(self.unguarded()),
         }
+    }
+
+    /// The answer, if the board has it.
+    pub(crate) fn by_board(&self) -> Option<Result<Permit, Rejected>> {
+        let spot = self.known.spot()?;
+        let Says::Verdict(verdict) = spot.says(self.asked) else { return None };
+        if matches!(verdict, Verdict::Reject { .. })
+            && let Some(sight) = spot.sight()
+        {
+            self.known.handle_sight(spot.ticket().instance, &sight);
+        }
+        Some(self.obey(&verdict, From::Board(Arc::clone(self.attachment), spot)))
     }
 
     /// A call that nobody judges.

@@ -3,13 +3,17 @@
 //! Read and replaced without a lock, so that a forked child can go on from what its parent saw.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicPtr, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
+use breakerd_proto::board::Sight;
 use breakerd_proto::clock::ms_up;
 use breakerd_proto::limits::PROBING_RETRY_AFTER_MIN;
 use breakerd_proto::message::{Observed, PolicyPatch, View};
 use breakerd_proto::{Mode, Mono, Name, Override, RejectReason, State, Verdict};
+
+use crate::board::{Memory, Spot};
 
 /// One breaker that the code uses.
 #[derive(Debug)]
@@ -18,6 +22,8 @@ pub(crate) struct Known {
     /// What the code says of its policy.
     pub(crate) declared: Option<PolicyPatch>,
     seen: ArcSwapOption<Seen>,
+    /// Its places in shared memory, of the connection that declared it last.
+    spot: AtomicPtr<Spot>,
 }
 
 /// The last that a daemon told of a breaker.
@@ -43,7 +49,44 @@ pub(crate) struct Seen {
 
 impl Known {
     pub(crate) fn new(name: Name, declared: Option<PolicyPatch>) -> Self {
-        Self { name, declared, seen: ArcSwapOption::empty() }
+        Self { name, declared, seen: ArcSwapOption::empty(), spot: AtomicPtr::default() }
+    }
+
+    /// Its places in shared memory, if a connection has any.
+    #[inline]
+    #[allow(unsafe_code)]
+    pub(crate) fn spot(&self) -> Option<&'static Spot> {
+        // SAFETY: what is stored is null or came from a `&'static Spot`.
+        unsafe { self.spot.load(Ordering::Acquire).as_ref() }
+    }
+
+    pub(crate) fn set_spot(&self, spot: Option<&'static Spot>) {
+        let spot = spot.map_or(std::ptr::null_mut(), |spot| std::ptr::from_ref(spot).cast_mut());
+        self.spot.store(spot, Ordering::Release);
+    }
+
+    /// The board has told what the breaker is.
+    pub(crate) fn handle_sight(&self, instance: u64, sight: &Sight) {
+        let Some(old) = self.seen() else { return };
+        let (state, forced) = sight.word.shown().state();
+        let generation = sight.word.generation();
+        if old.told && (old.instance, old.generation, old.state) == (instance, generation, state) {
+            return;
+        }
+        let until = (sight.until != Mono::NEVER).then_some(sight.until);
+        let (by, why) = (Arc::from(sight.by.as_str()), Arc::from(sight.why.as_str()));
+        let fresh = Seen { instance, generation, state, forced, since: sight.since, until, ..(*old).clone() };
+        self.seen.store(Some(Arc::new(Seen { told: true, by, why, ..fresh })));
+    }
+
+    /// The connection that had this memory is over: what was last seen there is kept.
+    pub(crate) fn leave(&self, memory: &Memory) {
+        if let Some(spot) = self.spot().filter(|spot| spot.is_of(memory)) {
+            if let Some(sight) = spot.sight() {
+                self.handle_sight(memory.ticket.instance, &sight);
+            }
+            self.set_spot(None);
+        }
     }
 
     pub(crate) fn seen(&self) -> Option<Arc<Seen>> {

@@ -24,6 +24,7 @@
 
 mod attachment;
 pub mod blocking;
+mod board;
 mod channel;
 mod connect;
 mod dialogue;

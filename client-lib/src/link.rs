@@ -1,11 +1,14 @@
 //! A connected socket. Nothing here blocks but [`Link::wait`], and that never past its deadline.
 
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::io::IoSliceMut;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::sync::{Mutex, PoisonError};
 
 use breakerd_proto::Mono;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendFlags, recv, send};
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, recv, recvmsg, send};
 
 use crate::channel::Channel;
 use crate::error::End;
@@ -13,7 +16,7 @@ use crate::fork::Owned;
 
 /// A socket that belongs to the process that connected it.
 #[derive(Debug)]
-pub(crate) struct Link(Owned);
+pub(crate) struct Link(Owned, Mutex<Vec<OwnedFd>>);
 
 /// What to wait for beside bytes to read.
 #[derive(Clone, Copy, Debug)]
@@ -24,7 +27,7 @@ pub(crate) struct Interest {
 
 impl Link {
     pub(crate) fn new(fd: OwnedFd) -> Self {
-        Self(Owned::new(fd))
+        Self(Owned::new(fd), Mutex::default())
     }
 
     /// The descriptor's number, for a caller's own loop.
@@ -56,9 +59,9 @@ impl Link {
         let mut buffer = [0u8; 4096];
         loop {
             let Some(fd) = self.0.fd() else { return channel.handle_end(End::Forked) };
-            match recv(fd, &mut buffer, RecvFlags::DONTWAIT) {
-                Ok((0, _)) => return channel.handle_end(End::Closed),
-                Ok((bytes, _)) => {
+            match self.receive(fd, &mut buffer, channel) {
+                Ok(0) => return channel.handle_end(End::Closed),
+                Ok(bytes) => {
                     channel.handle_bytes(buffer.get(..bytes).unwrap_or_default());
                     // A short read has emptied the socket; another call would only learn that it is empty.
                     if bytes < buffer.len() {
@@ -70,6 +73,31 @@ impl Link {
                 Err(errno) => return channel.handle_end(broken(errno)),
             }
         }
+    }
+
+    /// Reads once. Until the daemon has answered to the hello its descriptors may come along, which a plain read would
+    /// drop without a word (unix(7), `SCM_RIGHTS`).
+    fn receive(&self, fd: BorrowedFd<'_>, buffer: &mut [u8], channel: &Channel) -> Result<usize, Errno> {
+        if channel.welcome().is_some() {
+            return recv(fd, buffer, RecvFlags::DONTWAIT).map(|(bytes, _)| bytes);
+        }
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
+        let received = recvmsg(fd, &mut [IoSliceMut::new(buffer)], &mut control, flags)?;
+        let mut passed = self.1.lock().unwrap_or_else(PoisonError::into_inner);
+        for message in control.drain() {
+            if let RecvAncillaryMessage::ScmRights(fds) = message {
+                passed.extend(fds);
+            }
+        }
+        Ok(received.bytes)
+    }
+
+    /// The descriptors that came with the welcome: a board and a lane memory, in this order.
+    pub(crate) fn take_memory(&self) -> Option<[OwnedFd; 2]> {
+        let passed = std::mem::take(&mut *self.1.lock().unwrap_or_else(PoisonError::into_inner));
+        passed.try_into().ok()
     }
 
     /// Waits until there is something to read or, if asked for, room to write. False if the deadline came first.

@@ -22,6 +22,8 @@ pub struct Options {
     pub(crate) prefix: String,
     pub(crate) mode: Mode,
     pub(crate) warn: Option<Warn>,
+    /// Whether to use the daemon's board and lane memory.
+    pub(crate) board: bool,
     env: Env,
 }
 
@@ -46,8 +48,8 @@ pub struct BadVariable {
 }
 
 impl Options {
-    /// Everything by default, or as `BREAKERD_SOCKET`, `BREAKERD_SERVICE`, `BREAKERD_FALLBACK`, `BREAKERD_PREFIX` and
-    /// `BREAKERD_MODE` say. What they say wins over the code, except that a socket named in code is used.
+    /// Everything by default, or as `BREAKERD_SOCKET`, `BREAKERD_SERVICE`, `BREAKERD_FALLBACK`, `BREAKERD_PREFIX`,
+    /// `BREAKERD_MODE` and `BREAKERD_BOARD` say. What they say wins over the code, except that a socket named in code is used.
     ///
     /// # Errors
     /// [`BadVariable`].
@@ -71,6 +73,11 @@ impl Options {
                 Some(parse_mode(&value).ok_or_else(|| bad("BREAKERD_MODE", value, "`on`, `shadow` or `off`"))?)
             }
         };
+        let board = match text("BREAKERD_BOARD").as_deref() {
+            None | Some("on") => true,
+            Some("off") => false,
+            Some(other) => return Err(bad("BREAKERD_BOARD", other.to_owned(), "`on` or `off`")),
+        };
         let (service, prefix) = (text("BREAKERD_SERVICE"), text("BREAKERD_PREFIX"));
         let env = Env {
             service: service.is_some(),
@@ -80,7 +87,7 @@ impl Options {
         };
         let socket = PathBuf::from(get("BREAKERD_SOCKET").unwrap_or_else(|| OsString::from(DEFAULT_SOCKET)));
         let (prefix, mode) = (prefix.unwrap_or_default(), mode.unwrap_or_default());
-        Ok(Self { socket, service, fallback, prefix, mode, warn: None, env })
+        Ok(Self { socket, service, fallback, prefix, mode, warn: None, board, env })
     }
 
     /// Where the daemon listens.
@@ -96,6 +103,14 @@ impl Options {
         if !self.env.service {
             self.service = Some(service.to_owned());
         }
+        self
+    }
+
+    /// Whether to use the daemon's board and lane memory where it offers them; without them every call is a message.
+    /// `BREAKERD_BOARD=off` says the same from outside.
+    #[must_use]
+    pub fn board(mut self, use_it: bool) -> Self {
+        self.board &= use_it;
         self
     }
 

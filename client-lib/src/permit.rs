@@ -8,6 +8,7 @@ use breakerd_proto::limits::PROBING_RETRY_AFTER_MIN;
 use breakerd_proto::{Failure, Mono, Name, Outcome, RejectReason, State};
 
 use crate::attachment::Attachment;
+use crate::board::Spot;
 use crate::dialogue::Ticket;
 use crate::fallback::Alone;
 use crate::fork;
@@ -35,6 +36,8 @@ pub struct Permit {
 pub(crate) enum From {
     /// The daemon, over this connection.
     Daemon(Arc<Attachment>, Ticket),
+    /// The daemon's board; what is no success is told over this connection.
+    Board(Arc<Attachment>, &'static Spot),
     /// This process, in this spell without a daemon.
     Alone(Arc<Alone>, u64),
     /// Nobody judged: the breaker is off here, or the daemon's books are full.
@@ -108,6 +111,13 @@ impl Permit {
             From::Daemon(attachment, ticket) => {
                 let settled = Settled { generation: self.generation, permit: self.probe, at: now, outcome };
                 attachment.report(now, &self.known.name, *ticket, settled);
+            }
+            From::Board(_, spot) if matches!(outcome, Outcome::Success { .. }) => {
+                spot.succeed(outcome == Outcome::Success { slow: true });
+            }
+            From::Board(attachment, spot) => {
+                let settled = Settled { generation: self.generation, permit: 0, at: now, outcome };
+                attachment.report(now, &self.known.name, spot.ticket(), settled);
             }
             From::Alone(alone, spell) => {
                 alone.report(now, &self.known, *spell, (self.generation, self.probe), &outcome);

@@ -12,6 +12,7 @@ use breakerd_proto::message::{
 };
 use breakerd_proto::{Code, Counts, Mono, Name, Outcome, ToClient, ToDaemon, Verdict, outcome};
 
+use crate::board::Memory;
 use crate::channel::Channel;
 use crate::error::End;
 
@@ -23,6 +24,8 @@ const PENDING_MAX: usize = 1024;
 pub(crate) struct Session {
     pub(crate) channel: Channel,
     lanes: BTreeMap<Name, Lane>,
+    /// Where successes are counted in place of messages.
+    memory: Option<&'static Memory>,
     pending: BTreeMap<u32, Pending>,
     /// Messages that wait for `Welcome`.
     held: Vec<ToDaemon>,
@@ -77,6 +80,7 @@ impl Session {
         Self {
             channel: Channel::new(hello),
             lanes: BTreeMap::new(),
+            memory: None,
             pending: BTreeMap::new(),
             held: Vec::new(),
             told: VecDeque::new(),
@@ -118,14 +122,41 @@ impl Session {
     pub(crate) fn report(&mut self, name: &Name, settled: Settled) {
         let Some(lane) = self.lanes.get_mut(name) else { return };
         let Some(number) = lane.number else { return };
-        count(&mut lane.counts, &settled.outcome);
         let Settled { generation, permit, at, outcome } = settled;
-        let evidence = matches!(outcome, Outcome::Success { .. } | Outcome::Failure(_));
-        if permit == 0 && (!evidence || !self.channel.has_room()) {
-            return;
+        let room = self.channel.has_room();
+        let (in_memory, tell) = match (&outcome, self.memory) {
+            (Outcome::Success { slow }, Some(memory)) => (memory.succeed(number, *slow), false),
+            (Outcome::Success { .. }, None) => (false, room),
+            (Outcome::Failure(_), Some(memory)) if !room => (memory.leave_failure(number, generation), false),
+            (Outcome::Failure(_), _) => (false, room),
+            (Outcome::Ignored | Outcome::Abandoned, _) => (false, false),
+        };
+        if !in_memory {
+            count(&mut lane.counts, &outcome);
         }
-        let at = self.skew.theirs(at);
-        self.channel.queue(&Report { lane: number, generation, permit, at, outcome, counts: lane.counts }.into());
+        if permit != 0 || tell {
+            let counts = counts(lane.counts, self.memory, number);
+            let at = self.skew.theirs(at);
+            self.channel.queue(&Report { lane: number, generation, permit, at, outcome, counts }.into());
+        }
+    }
+
+    /// Whether this process and the daemon read the same clock.
+    pub(crate) fn has_daemons_clock(&self) -> bool {
+        self.skew == Skew::default()
+    }
+
+    /// The daemon shares memory: from here on successes are counted there.
+    pub(crate) fn share(&mut self, memory: &'static Memory) {
+        self.memory = Some(memory);
+    }
+
+    /// The board shows that the breaker has lost its slot: it is declared again.
+    pub(crate) fn declare_again(&mut self, name: &Name, policy: Option<&PolicyPatch>) {
+        let asked = |pending: &Pending| matches!(pending, Pending::Register(of) if of == name);
+        if !self.pending.values().any(asked) {
+            self.register(name, policy);
+        }
     }
 
     /// The asker waits no longer: what it is granted goes back. An answer that comes late still tells what the breaker is.
@@ -243,7 +274,8 @@ impl Session {
     fn send_of_lane(&mut self, lane: u32, request: u32) {
         let message = match self.pending.get(&request) {
             Some(Pending::Query { name, deadline }) => {
-                let counts = self.lanes.get(name).map(|lane| lane.counts).unwrap_or_default();
+                let told = self.lanes.get(name).map(|lane| lane.counts).unwrap_or_default();
+                let counts = counts(told, self.memory, lane);
                 Query { request, lane, deadline: self.skew.theirs(*deadline), counts }.into()
             }
             Some(Pending::Observe(_)) => Observe { request, lane }.into(),
@@ -274,6 +306,16 @@ impl Session {
     }
 }
 
+/// What a connection has seen of a breaker: by messages and in memory.
+fn counts(told: Counts, memory: Option<&Memory>, lane: u32) -> Counts {
+    let read = memory.map(|memory| memory.read(lane)).unwrap_or_default();
+    Counts {
+        successes: told.successes.saturating_add(read.successes),
+        slow: told.slow.saturating_add(read.slow),
+        failures: told.failures,
+    }
+}
+
 fn count(counts: &mut Counts, outcome: &Outcome) {
     match outcome {
         Outcome::Success { slow } => {
@@ -286,7 +328,7 @@ fn count(counts: &mut Counts, outcome: &Outcome) {
 }
 
 /// How far the daemon's clock is from ours: nothing, unless it runs in another time namespace (`time_namespaces(7)`).
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 struct Skew {
     ahead: u64,
     behind: u64,

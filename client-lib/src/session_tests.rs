@@ -82,7 +82,7 @@ fn registered(request: u32, lane: u32) -> Registered {
         why: String::new(),
         host_only: false,
     };
-    Registered { request, lane, policy: Box::default(), view }
+    Registered { request, lane, place: None, policy: Box::default(), view }
 }
 
 fn admit(request: u32) -> Answer {

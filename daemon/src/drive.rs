@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use breakerd_core::fleet::Keys;
 use breakerd_core::{Change, ConnectionId, Core};
+use breakerd_proto::map::{Board, Lanes};
 use breakerd_proto::message::{Answer, Bye, Changed, Lagged, ToClient};
 use breakerd_proto::{Code, Link, Mono};
 use tokio::signal::unix::{SignalKind, signal};
@@ -79,6 +80,8 @@ pub(crate) struct Peer {
     pub(crate) outbox: Rc<Outbox>,
     /// Set by hello.
     pub(crate) id: Option<ConnectionId>,
+    /// What it counts, if it takes part in the board.
+    pub(crate) lanes: Option<Lanes>,
     /// Changes are sent; so many were dropped since the last that was.
     pub(crate) watching: Option<u64>,
     /// Heard and not yet served, because the outbox was full.
@@ -93,6 +96,9 @@ pub(crate) struct Drive {
     pub(crate) instance: u64,
     pub(crate) started: Mono,
     pub(crate) peers: BTreeMap<Number, Peer>,
+    /// The connections that have said hello.
+    pub(crate) numbers: BTreeMap<ConnectionId, Number>,
+    pub(crate) board: Option<&'static Board>,
     writer: Writer,
     save_at: Option<Mono>,
     carrier: Option<fleet::Requests>,
@@ -174,12 +180,18 @@ impl Drive {
         }
         core.handle_snapshot(now, &place.load());
         let writer = Writer::start(place, instance)?;
+        let board = crate::board::raise(config.breakers.quotas.names, instance);
+        if board.is_some() {
+            core.post_all();
+        }
         Ok(Self {
             core,
             config,
             instance,
             started: now,
             peers: BTreeMap::new(),
+            numbers: BTreeMap::new(),
+            board,
             writer,
             save_at: None,
             carrier,
@@ -243,7 +255,7 @@ impl Drive {
         let served = Rc::clone(&line.served);
         line.start(stream, peer, Rc::clone(&outbox));
         let waiting = std::collections::VecDeque::new();
-        let peer = Peer { kernel: peer, door, groups, outbox, id: None, watching: None, waiting, served };
+        let peer = Peer { kernel: peer, door, groups, outbox, id: None, lanes: None, watching: None, waiting, served };
         self.peers.insert(number, peer);
     }
 
@@ -287,22 +299,31 @@ impl Drive {
     }
 
     fn forget(&mut self, now: Mono, number: Number) {
+        self.read_lanes_of(now, number);
         let Some(peer) = self.peers.remove(&number) else { return };
         peer.outbox.close();
         if let Some(id) = peer.id {
+            self.numbers.remove(&id);
             self.core.handle_gone(now, id);
         }
         peer.served.notify_one(); // its reader finds the end and ends too
     }
 
     fn drain(&mut self, now: Mono) {
+        // The board first: once it shows a change nobody is admitted by what was before (I8), and nobody hears of it
+        // before it is so.
+        while let Some(posted) = self.core.poll_posted(now) {
+            if let Some(board) = self.board {
+                crate::board::show(board, &posted);
+            }
+        }
         while let Some(change) = self.core.poll_change() {
             log(&change);
             self.save_at = self.save_at.or(Some(now.after(SNAPSHOT_DELAY)));
             self.tell(change);
         }
         while let Some((id, request, verdict)) = self.core.poll_answer() {
-            if let Some(peer) = self.peers.values().find(|peer| peer.id == Some(id)) {
+            if let Some(peer) = self.numbers.get(&id).and_then(|number| self.peers.get(number)) {
                 peer.outbox.send(&Answer { request, verdict }.into());
             }
         }

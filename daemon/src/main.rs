@@ -2,11 +2,13 @@
 //!
 //! `drive` is the one loop; everything else turns bytes into its events or its decisions into bytes.
 
+mod board;
 mod cli;
 mod config;
 mod connection;
 mod drive;
 mod fleet;
+mod lanes;
 mod listen;
 mod outbox;
 mod requests;

@@ -5,6 +5,7 @@
 //! while its outbox is over the bound, so a peer that does not read can only fill its own.
 
 use std::cell::RefCell;
+use std::io::IoSlice;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::rc::Rc;
 
@@ -13,7 +14,7 @@ use breakerd_proto::limits::OUT_QUEUE_BYTES_MAX;
 use breakerd_proto::message::ToClient;
 use interprocess::local_socket::tokio::Stream;
 use rustix::io::Errno;
-use rustix::net::{SendFlags, send};
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, send, sendmsg};
 use tokio::sync::Notify;
 
 #[derive(Debug, Default)]
@@ -62,6 +63,31 @@ impl Outbox {
         if !waiting.bytes.is_empty() {
             self.filled.notify_one();
         }
+    }
+
+    /// Sends a connection's first message together with descriptors. False if the socket did not take both at once; then
+    /// nothing was sent.
+    pub(crate) fn send_with(&self, message: &ToClient, fds: &[BorrowedFd<'_>]) -> bool {
+        let waiting = &mut *self.waiting.borrow_mut();
+        if waiting.gone || waiting.writing || !waiting.bytes.is_empty() {
+            return false;
+        }
+        let mut bytes = Vec::new();
+        frame::write(message, &mut bytes);
+        let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        if !control.push(SendAncillaryMessage::ScmRights(fds)) {
+            return false;
+        }
+        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+        match sendmsg(self.socket(), &[IoSlice::new(&bytes)], &mut control, flags) {
+            Ok(taken) => waiting.bytes.extend(bytes.drain(taken.min(bytes.len())..)),
+            Err(_) => return false,
+        }
+        if !waiting.bytes.is_empty() {
+            self.filled.notify_one();
+        }
+        true
     }
 
     /// Whether the peer must read before more of its requests are served.

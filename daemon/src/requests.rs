@@ -1,7 +1,10 @@
 //! What each message does: one function for a message, one table for all.
 
+use std::os::fd::AsFd;
+
 use breakerd_core::{ConnectionId, Refusal};
-use breakerd_proto::limits::{VERSION_MAX, VERSION_MIN};
+use breakerd_proto::limits::{FEATURE_BOARD, VERSION_MAX, VERSION_MIN};
+use breakerd_proto::map::Lanes;
 use breakerd_proto::message::{
     About, Action, Answer, Command, Daemon, Hello, Refused, ToClient, ToDaemon, Watching, Welcome,
 };
@@ -32,6 +35,7 @@ impl Drive {
     }
 
     fn serve_message(&mut self, now: Mono, number: Number, id: ConnectionId, message: ToDaemon) {
+        self.read_lanes_for(now, id, &message);
         let answer = match message {
             ToDaemon::Report(report) => {
                 // A report has no answer; one on an unknown lane is the peer's bug and changes nothing.
@@ -106,25 +110,45 @@ impl Drive {
             Err(refusal) => return self.dismiss(now, number, refusal.code, &refusal.sentence),
         };
         peer.id = Some(id);
+        self.numbers.insert(id, number);
         let (worker, label) = self.core.worker_of(id).map_or((0, "?"), |(worker, label)| (worker.0, label));
         tracing::debug!(worker = label, uid = peer.kernel.uid, "connected");
         if hello.alone_calls > 0 {
             let (calls, ms) = (hello.alone_calls, hello.alone_ms);
             tracing::info!(worker = label, calls, ms, "a worker is back that had judged by itself");
         }
-        self.answer(
-            number,
-            ToClient::from(Welcome {
-                version,
-                features: 0,
-                instance: self.instance,
-                worker,
-                now,
-                link: self.core.link(),
-                release: env!("CARGO_PKG_VERSION").to_owned(),
-                fleet: self.config.fleet.as_ref().map(|fleet| fleet.name.clone()).unwrap_or_default(),
-            }),
-        );
+        let welcome = Welcome {
+            version,
+            features: 0,
+            instance: self.instance,
+            worker,
+            now,
+            link: self.core.link(),
+            release: env!("CARGO_PKG_VERSION").to_owned(),
+            fleet: self.config.fleet.as_ref().map(|fleet| fleet.name.clone()).unwrap_or_default(),
+        };
+        if hello.features & FEATURE_BOARD == 0 || !self.welcome_with_board(number, &welcome) {
+            self.answer(number, welcome.into());
+        }
+    }
+
+    /// Welcomes a worker and passes it the board and its lane memory, if there are any to be had.
+    fn welcome_with_board(&mut self, number: Number, welcome: &Welcome) -> bool {
+        let (Some(board), Some(peer)) = (self.board, self.peers.get_mut(&number)) else { return false };
+        if peer.door != Door::Worker {
+            return false;
+        }
+        let (lanes, fd) = match Lanes::new() {
+            Ok(made) => made,
+            Err(error) => {
+                tracing::warn!(%error, "no lane memory for a worker; it asks over the socket");
+                return false;
+            }
+        };
+        let welcome = Welcome { features: FEATURE_BOARD, ..welcome.clone() };
+        let sent = peer.outbox.send_with(&welcome.into(), &[board.fd(), fd.as_fd()]);
+        peer.lanes = sent.then_some(lanes);
+        sent
     }
 
     fn command(&mut self, now: Mono, number: Number, id: ConnectionId, command: &Command) -> Result<ToClient, Refusal> {

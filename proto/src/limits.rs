@@ -45,6 +45,9 @@ pub const VERSION_MIN: u16 = 1;
 /// Newest protocol version that this build speaks.
 pub const VERSION_MAX: u16 = 1;
 
+/// The feature of a board and lane memory: their descriptors come with the first byte of `Welcome` (`SCM_RIGHTS`, unix(7)).
+pub const FEATURE_BOARD: u64 = 1;
+
 /// How long a peer may take over one frame, header to last byte.
 pub const FRAME_TIME_MAX: Duration = Duration::from_secs(5);
 /// How long a peer may leave its answers unread before it is cut off.

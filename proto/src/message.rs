@@ -14,7 +14,8 @@ use crate::state::{Link, State};
 use crate::verdict::Verdict;
 
 pub use crate::part::{
-    Action, BreakerRow, CallsRule, LaneRow, LastFailure, PolicyPatch, ProbeRate, Rules, TimeRule, View, WorkerRow,
+    Action, BreakerRow, CallsRule, LaneRow, LastFailure, Place, PolicyPatch, ProbeRate, Rules, TimeRule, View,
+    WorkerRow,
 };
 
 macro_rules! table {
@@ -155,7 +156,7 @@ bodies! {
         version_min: u16,
         /// Newest version that the client speaks.
         version_max: u16,
-        /// A bit for each optional feature that the client can use; none is defined yet.
+        /// A bit for each optional feature that the client can use: [`BOARD`](crate::limits::FEATURE_BOARD).
         features: u64,
         /// The client's own pid, for display where the kernel does not tell it.
         pid: u32,
@@ -289,8 +290,10 @@ bodies! {
     Registered {
         /// The request answered.
         request: u32,
-        /// The number to use for this breaker on this connection.
+        /// The number to use for this breaker on this connection, and its cells' in the lane memory.
         lane: u32,
+        /// Where it stands on the board; none without one.
+        place: Option<Place>,
         /// The whole policy in force, for the fallback.
         policy: Box<PolicyPatch>,
         /// What the breaker is.

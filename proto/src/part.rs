@@ -27,6 +27,15 @@ pub struct View {
     pub host_only: bool,
 }
 
+/// Where a breaker stands on the board.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Place {
+    /// The slot's number.
+    pub slot: u32,
+    /// Which of the slot's tenants it is; while another has the slot, the word there says so.
+    pub incarnation: u16,
+}
+
 /// One breaker in a page.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct BreakerRow {

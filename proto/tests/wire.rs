@@ -113,6 +113,7 @@ fn every_struct_stands_there_field_by_field() {
         "BreakerRow",
         "LaneRow",
         "WorkerRow",
+        "Place",
         "LastFailure",
         "PolicyPatch",
         "Rules",

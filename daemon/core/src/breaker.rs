@@ -14,6 +14,7 @@ use crate::fleet::OpKind;
 use crate::joint::Joint;
 use crate::lane::Lane;
 use crate::policy::Policy;
+use crate::table::BreakerId;
 use crate::window::Window;
 use crate::{ConnectionId, WorkerId};
 
@@ -45,6 +46,8 @@ pub(crate) enum Stand {
 #[derive(Debug, Default)]
 pub(crate) struct Effects {
     pub(crate) changes: VecDeque<Change>,
+    /// Breakers whose slots may have to show something else; none where there is no board.
+    pub(crate) touched: Option<VecDeque<BreakerId>>,
     pub(crate) answers: VecDeque<(ConnectionId, u32, Verdict)>,
     /// Wishes of the breaker that is being touched.
     pub(crate) wishes: Vec<(OpKind, Because)>,
@@ -82,7 +85,7 @@ pub(crate) struct Asker {
 pub(crate) struct Permit {
     pub(crate) id: u64,
     pub(crate) asker: Asker,
-    expires: Mono,
+    pub(crate) expires: Mono,
     pub(crate) charge: Charge,
 }
 
@@ -195,7 +198,7 @@ impl Breaker {
     }
 
     /// Whether a probe may go out, the cooldown being over.
-    fn probes(&self, now: Mono, stand: Stand) -> Probes {
+    pub(crate) fn probes(&self, now: Mono, stand: Stand) -> Probes {
         let more = self.permits_out() < self.policy.probe.permits;
         match stand {
             _ if !self.fleet_rules() => Probes::of(more),

@@ -143,7 +143,7 @@ impl Core {
         let lane = self.enroll(connection, worker, id, &name);
         let breaker = self.table.get(id).ok_or_else(no_connection)?;
         let (policy, view) = (Box::new(breaker.policy.to_patch()), breaker.view(now));
-        Ok(Registered { request: register.request, lane, policy, view })
+        Ok(Registered { request: register.request, lane, place: Some(id.place()), policy, view })
     }
 
     /// The connection's lane number for the breaker, made if it has none.
@@ -186,11 +186,14 @@ impl Core {
         let policy = Arc::new(self.settings.policy(name.as_str(), declared));
         let mut breaker = Breaker::new(name.clone(), policy, charge, now);
         breaker.joint.version = self.fleet_version();
-        Ok(self.table.insert(breaker))
+        let id = self.table.insert(breaker);
+        self.post(id);
+        Ok(id)
     }
 
     fn evict(&mut self) {
         for id in self.table.stalest() {
+            self.post(id);
             if let Some(breaker) = self.table.remove(id) {
                 breaker.into_charges().for_each(|charge| self.accounts.release(charge));
             }
@@ -237,9 +240,8 @@ impl Core {
         Ok(())
     }
 
-    /// Books the successes that the counts show and no report told. A count that goes back is a peer's lie or a
-    /// restart; it becomes the new baseline and tells nothing.
-    fn make_good(
+    /// Books the successes that the counts show and no report told.
+    pub(crate) fn make_good(
         &mut self,
         now: Mono,
         connection: ConnectionId,
@@ -250,7 +252,9 @@ impl Core {
         let known = self.connections.get_mut(&connection)?;
         let worker = known.worker;
         let registration = known.lanes.get_mut(usize::try_from(lane).ok()?)?;
-        let told = std::mem::replace(&mut registration.told, counts);
+        let told = registration.told;
+        // Readings of the lane memory overtake messages; a count that goes back tells nothing.
+        registration.told.successes = told.successes.max(counts.successes);
         let id = registration.breaker;
         let reported = u64::from(report.is_some_and(|r| matches!(r.outcome, Outcome::Success { .. })));
         let missed = counts.successes.saturating_sub(told.successes).saturating_sub(reported);
@@ -411,7 +415,15 @@ impl Core {
             self.accounts.release(charge);
         }
         self.propose_wishes(now, id);
+        self.post(id);
         Some(result)
+    }
+
+    /// The breaker's slot is to be looked at.
+    fn post(&mut self, id: BreakerId) {
+        if let Some(touched) = self.out.touched.as_mut().filter(|touched| touched.back() != Some(&id)) {
+            touched.push_back(id);
+        }
     }
 
     pub(crate) fn connection(&self, id: ConnectionId) -> Option<&Connection> {

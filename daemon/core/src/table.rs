@@ -13,6 +13,13 @@ pub(crate) struct BreakerId {
     incarnation: u16,
 }
 
+impl BreakerId {
+    /// The same as the board numbers it.
+    pub(crate) fn place(self) -> breakerd_proto::message::Place {
+        breakerd_proto::message::Place { slot: self.slot, incarnation: self.incarnation }
+    }
+}
+
 #[derive(Debug, Default)]
 struct Slot {
     incarnation: u16,
@@ -46,6 +53,12 @@ impl Table {
     pub(crate) fn get_mut(&mut self, id: BreakerId) -> Option<&mut Breaker> {
         let slot = self.slots.get_mut(usize::try_from(id.slot).ok()?)?;
         if slot.incarnation == id.incarnation { slot.breaker.as_mut() } else { None }
+    }
+
+    /// Whether another breaker has the slot by now.
+    pub(crate) fn is_taken(&self, id: BreakerId) -> bool {
+        let slot = usize::try_from(id.slot).ok().and_then(|slot| self.slots.get(slot));
+        slot.is_some_and(|slot| slot.incarnation != id.incarnation && slot.breaker.is_some())
     }
 
     fn slot(&self, id: BreakerId) -> Option<&Slot> {

@@ -169,7 +169,17 @@ fn verdicts() -> Vec<(&'static str, ToClient)> {
     let quiet = Observed { request: 4, view: forced(), failures: 0, last_failure: None, link: Link::Standalone };
     vec![
         ("the answer to hello", welcome.into()),
-        ("a lane", Registered { request: 1, lane: 0, policy: Box::new(patch()), view: open() }.into()),
+        (
+            "a lane",
+            Registered {
+                request: 1,
+                lane: 0,
+                place: Some(Place { slot: 3, incarnation: 1 }),
+                policy: Box::new(patch()),
+                view: open(),
+            }
+            .into(),
+        ),
         ("call", answer(Verdict::Admit { generation: 7 })),
         ("call, as the probe", answer(Verdict::Probe { generation: 8, permit: 99 })),
         ("do not call: open", answer(reject(RejectReason::Open, Some(14_250)))),
