@@ -7,6 +7,7 @@
 
 use std::cell::{Cell as Local, RefCell};
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use breakerd_proto::board::{Header, Shown, Sight, Slot, Text, Word};
@@ -40,6 +41,8 @@ pub(crate) struct Spot {
     text: &'static Text,
     /// The word's expected part while calls are admitted.
     admitting: Word,
+    life: u64,
+    life_word: &'static AtomicU64,
     /// One for each stripe.
     cells: [&'static Cell; STRIPES],
 }
@@ -79,7 +82,9 @@ impl Memory {
             *cell = self.lanes.cell(lane, stripe)?;
         }
         let admitting = Word::admitting(place.incarnation);
-        let spot = Spot { memory: self, header: self.board.header()?, slot, text, admitting, cells };
+        let header = self.board.header()?;
+        let (life, life_word) = (self.life, fork::life_word());
+        let spot = Spot { memory: self, header, slot, text, admitting, life, life_word, cells };
         Some(Box::leak(Box::new(spot)))
     }
 
@@ -153,13 +158,19 @@ impl Spot {
     #[inline]
     pub(crate) fn admits(&self) -> Option<u64> {
         let word = self.slot.word();
-        let admits = word.admits(self.admitting) && self.header.is_alive() && self.memory.life == fork::life();
+        let admits = word.admits(self.admitting) && self.header.is_alive() && self.is_ours();
         admits.then(|| word.generation())
+    }
+
+    /// Whether this process mapped it, and not one that it was forked from.
+    #[inline]
+    fn is_ours(&self) -> bool {
+        self.life_word.load(Ordering::Acquire) == self.life
     }
 
     /// Whether it is the calling process's, of a daemon that lives.
     pub(crate) fn is_live(&self) -> bool {
-        self.memory.life == fork::life() && self.header.is_alive()
+        self.is_ours() && self.header.is_alive()
     }
 
     /// The connection whose memory it is in.
@@ -191,9 +202,7 @@ impl Spot {
         let left = || Some(breakerd_proto::clock::ms_up(until.left(now)));
         match word.shown() {
             Shown::Empty => Says::Ask,
-            Shown::Closed | Shown::ForcedClosed | Shown::Off => {
-                Says::Verdict(Verdict::Admit { generation })
-            }
+            Shown::Closed | Shown::ForcedClosed | Shown::Off => Says::Verdict(Verdict::Admit { generation }),
             Shown::ForcedOpen if until == Mono::NEVER => reject(RejectReason::Forced, None),
             Shown::ForcedOpen if now < until => reject(RejectReason::Forced, left()),
             _ if word.flags().shadow => Says::Verdict(Verdict::Admit { generation }),

@@ -38,6 +38,11 @@ pub(crate) fn life() -> u64 {
     }
 }
 
+/// The word that [`life`] is read from, for whoever keeps the place to look without a call.
+pub(crate) fn life_word() -> &'static AtomicU64 {
+    word()
+}
+
 #[cold]
 fn begin() -> u64 {
     let fresh = LIVES.fetch_add(1, Ordering::AcqRel) + 1;

@@ -310,13 +310,7 @@ impl Drive {
     }
 
     fn drain(&mut self, now: Mono) {
-        // The board first: once it shows a change nobody is admitted by what was before (I8), and nobody hears of it
-        // before it is so.
-        while let Some(posted) = self.core.poll_posted(now) {
-            if let Some(board) = self.board {
-                crate::board::show(board, &posted);
-            }
-        }
+        self.show_board(now);
         while let Some(change) = self.core.poll_change() {
             log(&change);
             self.save_at = self.save_at.or(Some(now.after(SNAPSHOT_DELAY)));
@@ -333,6 +327,15 @@ impl Drive {
             }
         }
         self.show_link();
+    }
+
+    /// Once the board shows a change nobody is admitted by what was before (I8). Before anybody hears of it.
+    pub(crate) fn show_board(&mut self, now: Mono) {
+        while let Some(posted) = self.core.poll_posted(now) {
+            if let Some(board) = self.board {
+                crate::board::show(board, &posted);
+            }
+        }
     }
 
     /// One line when the link changes: an operator looks for these words.

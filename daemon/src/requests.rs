@@ -84,6 +84,7 @@ impl Drive {
             ToDaemon::About(about) => Ok(self.about(now, &about).into()),
             ToDaemon::Hello(_) => return,
         };
+        self.show_board(now);
         let answer = answer.unwrap_or_else(|(request, refusal)| refused(request, refusal));
         self.answer(number, answer);
     }

@@ -1,6 +1,7 @@
 //! What bad bytes get: a sentence that says what was wrong, the end of that connection, and nothing else (I11).
 
 use breakerd_proto::frame;
+use breakerd_proto::limits::FEATURE_BOARD;
 use breakerd_proto::message::{About, Bye, Hello, Register};
 use breakerd_proto::{Code, Kind, ToClient, ToDaemon};
 use breakerd_tests::{Daemon, Raw};
@@ -143,7 +144,7 @@ fn the_newest_version_that_both_speak() {
     let mut new = Raw::silent(&daemon.socket());
     new.send(Hello { version_min: 1, version_max: 900, features: u64::MAX, ..Raw::greeting("test", 1) });
     match new.read() {
-        ToClient::Welcome(welcome) => assert_eq!((welcome.version, welcome.features), (1, 0)),
+        ToClient::Welcome(welcome) => assert_eq!((welcome.version, welcome.features), (1, FEATURE_BOARD)),
         other => panic!("{other:?}"),
     }
 }
