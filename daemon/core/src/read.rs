@@ -36,7 +36,9 @@ impl Core {
     pub fn ask(&self, now: Mono, request: u32, name: &str) -> Result<Asked, Refusal> {
         let name = Name::parse(name)?;
         let Some(breaker) = self.table.find(name.as_str()).and_then(|id| self.table.get(id)) else {
-            return Ok(Asked { request, verdict: Verdict::Admit { generation: 0 }, view: closed_view() });
+            let mode = self.settings.policy(name.as_str(), None).mode;
+            let view = View { mode, ..closed_view() };
+            return Ok(Asked { request, verdict: Verdict::Admit { generation: 0 }, view });
         };
         let verdict = match breaker.find(now, self.stand(now)) {
             Finding::Verdict(verdict) => verdict,

@@ -10,10 +10,10 @@ use serde_json::{Value, json};
 use super::args::Global;
 use super::failure::Failure;
 use super::json as object;
+use super::policy;
 use super::printer::{safe, say};
 use super::table::Table;
 use super::text::{about, clock_time, count, exact, wait};
-use crate::config::written_duration;
 
 pub(super) fn status(global: &Global, name: Option<&Name>) -> Result<ExitCode, Failure> {
     let mut operator = global.look()?;
@@ -75,13 +75,14 @@ pub(super) fn shown_state(view: &View) -> &'static str {
     view.forced.map_or_else(|| view.state.word(), Override::word)
 }
 
+/// `mode shadow`; nothing for a breaker that acts.
+pub(super) fn shown_mode(view: &View) -> Option<String> {
+    (view.mode != Mode::On).then(|| format!("mode {}", view.mode.word()))
+}
+
 fn why(row: &BreakerRow, policy: &PolicyPatch) -> String {
     let view = &row.view;
-    let mut parts = Vec::new();
-    match view.mode {
-        Mode::On => {}
-        mode => parts.push(format!("mode {}", mode.word())),
-    }
+    let mut parts = Vec::from_iter(shown_mode(view));
     match (view.forced, view.state) {
         (None, State::Closed) => {}
         (None, State::HalfOpen) => parts.push(probing(row, policy)),
@@ -151,31 +152,11 @@ fn one(global: &Global, description: &Description) -> Result<(), Failure> {
     if !why.is_empty() {
         lines.push(safe(&format!("why     {why}")));
     }
-    lines.push(format!("policy  {}", policy_line(&description.policy)));
+    let heads = std::iter::once("policy").chain(std::iter::repeat(""));
+    let policy = policy::lines(&description.policy).into_iter().zip(heads);
+    lines.extend(policy.map(|(line, head)| safe(&format!("{head:<6}  {line}"))));
     lines.append(&mut lanes(description));
     say(&lines.join("\n"))
-}
-
-/// A policy in a line, absent parts left out.
-fn policy_line(policy: &PolicyPatch) -> String {
-    let mut parts = Vec::new();
-    if let Some(n) = policy.consecutive_failures {
-        parts.push(format!("trips at {}", count(u64::from(n), "failure", "failures in a row")));
-    }
-    if let (Some(first), Some(factor), Some(max)) =
-        (policy.cooldown_first_ms, policy.cooldown_factor, policy.cooldown_max_ms)
-    {
-        parts.push(format!("cooldown {} x{factor} to {}", written_duration(first), written_duration(max)));
-    }
-    if let (Some(permits), Some(successes)) = (policy.probe_permits, policy.probe_successes) {
-        let probes = count(u64::from(permits), "probe", "probes");
-        let recovers = count(u64::from(successes), "success recovers", "successes recover");
-        parts.push(format!("{probes} at a time, {recovers}"));
-    }
-    if let Some(ms) = policy.slow_after_ms {
-        parts.push(format!("slow after {}", written_duration(ms)));
-    }
-    parts.join("; ")
 }
 
 fn lanes(description: &Description) -> Vec<String> {
@@ -293,22 +274,5 @@ shadow        closed       3 h    -         0         mode shadow"
         );
         (daemon.link, daemon.workers) = (Link::Standalone, 1);
         assert_eq!(foot(&daemon), "standalone · 1 worker · up 3 h 2 min");
-    }
-
-    #[test]
-    fn a_policy_reads_as_a_sentence() {
-        let policy = PolicyPatch {
-            consecutive_failures: Some(5),
-            cooldown_first_ms: Some(15_000),
-            cooldown_factor: Some(2.0),
-            cooldown_max_ms: Some(120_000),
-            probe_permits: Some(1),
-            probe_successes: Some(1),
-            ..PolicyPatch::default()
-        };
-        assert_eq!(
-            policy_line(&policy),
-            "trips at 5 failures in a row; cooldown 15s x2 to 2m; 1 probe at a time, 1 success recovers"
-        );
     }
 }
