@@ -11,12 +11,13 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use breakerd_core::fleet::Keys;
-use breakerd_core::{Change, ConnectionId, Core};
+use breakerd_core::{ActivePermit, Change, ConnectionId, Core};
 use breakerd_proto::message::{Answer, Bye, Changed, Lagged, ToClient};
-use breakerd_proto::{Code, Link, Mono};
+use breakerd_proto::{Code, Failure, Link, Mono};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, mpsc};
 
+use crate::active::Connects;
 use crate::config::Config;
 use crate::connection::{End, Heard, Line, Number};
 use crate::fleet;
@@ -42,6 +43,8 @@ pub(crate) enum Event {
     Gone(Number, End),
     /// The fleet's carrier has something to tell.
     Fleet(breakerd_core::fleet::Heard),
+    /// A connect of the daemon's own has ended.
+    Active(ActivePermit, Result<(), Failure>),
     /// An operator or systemd asks to stop.
     Stop,
     /// A deadline may have come.
@@ -96,6 +99,7 @@ pub(crate) struct Drive {
     writer: Writer,
     save_at: Option<Mono>,
     carrier: Option<fleet::Requests>,
+    connects: Connects,
     link: Link,
     events: mpsc::Sender<Event>,
     next_number: Number,
@@ -183,6 +187,7 @@ impl Drive {
             writer,
             save_at: None,
             carrier,
+            connects: Connects::new(events.clone()),
             link: Link::Standalone,
             events,
             next_number: 0,
@@ -229,6 +234,7 @@ impl Drive {
                 self.save_if_due(now);
             }
             Event::Fleet(heard) => self.core.handle_heard(now, heard),
+            Event::Active(permit, ended) => self.core.handle_active(now, permit, ended),
             Event::Stop => {}
         }
     }
@@ -305,6 +311,9 @@ impl Drive {
             if let Some(peer) = self.peers.values().find(|peer| peer.id == Some(id)) {
                 peer.outbox.send(&Answer { request, verdict }.into());
             }
+        }
+        while let Some(probe) = self.core.poll_active() {
+            self.connects.start(probe);
         }
         while let Some(request) = self.core.poll_request() {
             if self.carrier.as_ref().is_some_and(|carrier| !carrier.ask(request)) {

@@ -2,6 +2,7 @@
 //!
 //! `drive` is the one loop; everything else turns bytes into its events or its decisions into bytes.
 
+mod active;
 mod cli;
 mod config;
 mod connection;

@@ -20,7 +20,11 @@ pub(crate) fn serve(config: Config) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let done = runtime.map_err(StartError::Runtime).and_then(|runtime| {
         let local = tokio::task::LocalSet::new();
-        local.block_on(&runtime, drive::run(config))
+        let done = local.block_on(&runtime, drive::run(config));
+        drop(local);
+        // A name that is being resolved holds a thread longer than whoever stops the daemon wants to wait.
+        runtime.shutdown_background();
+        done
     });
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,6 +1,7 @@
 //! One real daemon and raw clients: what the socket promises, message by message.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+mod active;
 mod breaker;
 mod bytes;
 mod client;
