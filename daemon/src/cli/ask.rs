@@ -39,20 +39,25 @@ fn reject_reason(verdict: &Verdict) -> Option<&'static str> {
 }
 
 fn line(name: &Name, verdict: &Verdict, view: &View) -> String {
-    let mode = shown_mode(view).map(|mode| format!(" ({mode})")).unwrap_or_default();
+    let mode = shown_mode(view);
     match verdict {
-        Verdict::Admit { .. } => format!("{name}: admit{mode}"),
-        Verdict::Probe { .. } => format!("{name}: admit, as a probe{mode}"),
+        Verdict::Admit { .. } => format!("{name}: admit{}", note([mode, None])),
+        Verdict::Probe { .. } => format!("{name}: admit, as a probe{}", note([mode, None])),
         Verdict::Reject { reason, retry_after_ms, .. } => {
             let retry = match retry_after_ms {
                 Some(ms) => format!("retry in {}", wait(*ms)),
                 None => "until released".to_owned(),
             };
-            let because = because(view);
-            let because = if because.is_empty() { because } else { format!(" ({because})") };
-            format!("{name}: reject, {reason}, {retry}{because}{mode}")
+            let because = Some(because(view)).filter(|because| !because.is_empty());
+            format!("{name}: reject, {reason}, {retry}{}", note([mode, because]))
         }
     }
+}
+
+/// ` (mode shadow; maintenance, by anna@web-1)`; nothing of nothing.
+fn note(parts: [Option<String>; 2]) -> String {
+    let parts: Vec<String> = parts.into_iter().flatten().collect();
+    if parts.is_empty() { String::new() } else { format!(" ({})", parts.join("; ")) }
 }
 
 #[cfg(test)]
@@ -86,6 +91,8 @@ mod tests {
         assert_eq!(line(&name, &admit, &on), "openai: admit");
         assert_eq!(line(&name, &admit, &view(Mode::Shadow, "x")), "openai: admit (mode shadow)");
         assert_eq!(line(&name, &reject(Some(17_100)), &on), "openai: reject, open, retry in 18 s (x)");
+        let shadow = view(Mode::Shadow, "x");
+        assert_eq!(line(&name, &reject(None), &shadow), "openai: reject, open, until released (mode shadow; x)");
         assert_eq!(line(&name, &reject(None), &view(Mode::On, "")), "openai: reject, open, until released");
     }
 }

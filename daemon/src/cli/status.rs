@@ -96,13 +96,18 @@ fn why(row: &BreakerRow, policy: &PolicyPatch) -> String {
 
 fn probing(row: &BreakerRow, policy: &PolicyPatch) -> String {
     let of = |most: Option<u32>| most.map(|most| format!(" of {most}")).unwrap_or_default();
-    format!(
-        "probing: {}{} permits out, {}{} successes",
-        row.permits_out,
-        of(policy.probe_permits),
-        row.successes,
-        of(policy.probe_successes)
-    )
+    let out = match policy.probe_connect.as_deref() {
+        None | Some("") => format!("{}{} permits out", row.permits_out, of(policy.probe_permits)),
+        Some(target) => format!("the daemon connects to {target}"),
+    };
+    let successes = match policy.probe_rate {
+        Some(rate) if rate.of_probes > 0 => {
+            let successes = count(u64::from(row.successes), "success", "successes");
+            format!("{successes} of {} probes", rate.of_probes)
+        }
+        _ => format!("{}{} successes", row.successes, of(policy.probe_successes)),
+    };
+    format!("probing: {out}, {successes}")
 }
 
 /// What happened and who did it: `3 consecutive failures, last http-401, by chat-api[4211]@web-1`.
@@ -248,6 +253,21 @@ postgres      closed       3 h    -         2
 stripe        forced-open  1 min  -         0         main\\u{1b}tenance, by anna@web-1
 shadow        closed       3 h    -         0         mode shadow"
         );
+    }
+
+    #[test]
+    fn half_open_says_how_far_it_is() {
+        let half_open = row("x", 0, View { state: State::HalfOpen, ..closed() });
+        let rate = Some(breakerd_proto::message::ProbeRate { at_least: 0.5, of_probes: 10 });
+        let rate = PolicyPatch { probe_rate: rate, probe_permits: Some(3), ..PolicyPatch::default() };
+        let connect = Some("h:1".to_owned());
+        let connect = PolicyPatch { probe_connect: connect, probe_successes: Some(2), ..PolicyPatch::default() };
+        for (policy, told) in [
+            (rate, "probing: 1 of 3 permits out, 1 success of 10 probes"),
+            (connect, "probing: the daemon connects to h:1, 1 of 2 successes"),
+        ] {
+            assert_eq!(why(&half_open, &policy), told);
+        }
     }
 
     #[test]

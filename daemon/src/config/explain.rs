@@ -44,7 +44,8 @@ pub(crate) fn explain(config: &Config, name: &Name) -> Vec<Explained> {
                 key,
                 value: value(&policy, key),
                 from: from.unwrap_or_else(|| "built-in".to_owned()),
-                code_may_change: layer.is_none_or(|layer| layer.pattern.is_none()),
+                // Where the daemon connects to is for its own configuration alone to say.
+                code_may_change: *key != "probe.connect" && layer.is_none_or(|layer| layer.pattern.is_none()),
             }
         })
         .collect()

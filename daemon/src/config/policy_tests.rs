@@ -264,6 +264,7 @@ trip.failure_rate = { at_least = 0.5, of_calls = 20, within = "30s" }
         ("cooldown.max", "\"2m\"", "built-in", true),
         ("trip.slow_rate", "false", "built-in", true),
         ("slow_after", "-", "built-in", true),
+        ("probe.connect", "false", "built-in", false),
     ] {
         let line = explained.iter().find(|line| line.key == key).unwrap();
         assert_eq!((line.value.as_str(), line.from.as_str()), (value, from));
