@@ -10,7 +10,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use breakerd_core::ActiveProbe;
-use breakerd_proto::Failure;
+use breakerd_proto::{Failure, Mono};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
@@ -46,7 +46,11 @@ impl Connects {
         self.tasks.spawn_local(async move {
             // Neither the semaphore nor the queue ends before this task does.
             let Ok(_turn) = turns.acquire().await else { return };
-            let ended = reach(&probe.target, CONNECT_MAX).await;
+            let left = probe.deadline.left(Mono::now());
+            if left.is_zero() {
+                return;
+            }
+            let ended = reach(&probe.target, CONNECT_MAX.min(left)).await;
             drop(events.send(Event::Active(probe.permit, ended)).await);
         });
     }
