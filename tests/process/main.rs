@@ -4,4 +4,5 @@
 mod config;
 mod footprint;
 mod restart;
+mod shown;
 mod takeover;
