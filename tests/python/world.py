@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pathlib
+import re
 import shutil
 import signal
 import socket
@@ -195,6 +196,50 @@ class Server:
                 self.process.wait()
                 raise AssertionError(f"did not stop within {within_s:g} s:\n{self.log()}") from None
         return time.monotonic() - began
+
+
+class Redis:
+    """A real Redis of this test's own, without a file."""
+
+    def __init__(self, directory: pathlib.Path) -> None:
+        self.port = free_port()
+        self.directory = directory
+        self.start()
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        options = {"port": str(self.port), "bind": "127.0.0.1", "save": "", "dir": str(self.directory)}
+        command = ["redis-server", *(part for name, value in options.items() for part in (f"--{name}", value))]
+        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        until(lambda: self.ask("PING") == "+PONG")
+
+    def ask(self, command: str) -> str:
+        """An inline command's answer."""
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), timeout=5) as one:
+                one.sendall(command.encode() + b"\r\nQUIT\r\n")
+                answer = b""
+                while chunk := one.recv(65536):
+                    answer += chunk
+                return answer.decode().removesuffix("+OK\r\n").strip()
+        except OSError:
+            return ""
+
+    def clients(self) -> List[str]:
+        """The connections, this question's own left out."""
+        return [line for line in self.ask("CLIENT LIST").splitlines() if "addr=" in line and "cmd=client" not in line]
+
+    def gets(self) -> int:
+        """How often a key was read so far."""
+        found = re.search(r"cmdstat_get:calls=(\d+)", self.ask("INFO commandstats"))
+        return 0 if found is None else int(found[1])
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
 
 
 def states(answers: Dict[str, Any], provider: str = "openai") -> Dict[str, tuple]:
