@@ -37,7 +37,7 @@ fn heard(stream: &mut UnixStream, reader: &mut Reader) -> ToDaemon {
             return message;
         }
         let bytes = stream.read(&mut buffer).unwrap();
-        reader.feed(&buffer[..bytes]);
+        reader.feed(buffer.get(..bytes).unwrap());
     }
 }
 

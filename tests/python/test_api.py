@@ -304,7 +304,7 @@ def test_the_whole_api_without_a_daemon_ever(caplog: pytest.LogCaptureFixture) -
     with pytest.raises(breakerd.Rejected) as caught, guard:
         pass
     assert caught.value.state == "open"
-    assert caught.value.retry_after is not None and 5 < caught.value.retry_after <= 11
+    assert caught.value.retry_after is not None and 0 < caught.value.retry_after <= 11
 
     async def alone() -> None:
         with pytest.raises(breakerd.Rejected):

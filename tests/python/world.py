@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pathlib
@@ -14,7 +15,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from typing import Any, Callable, Dict, List, Optional, TypeVar
+from typing import Any, Callable, Dict, Iterator, List, Optional, TypeVar
 
 T = TypeVar("T")
 
@@ -45,6 +46,16 @@ def until(what: Callable[[], Optional[T]], within_s: float = 10.0) -> T:
         if time.monotonic() > end:
             raise AssertionError(f"did not come within {within_s:g} s: {what.__qualname__}, last {found!r}")
         time.sleep(0.005)
+
+
+@contextlib.contextmanager
+def bounded(what: str, bound_s: float) -> Iterator[None]:
+    """Prints how long it took, and fails at ten times the bound: a machine under load is slow, and no bug."""
+    began = time.monotonic()
+    yield
+    took = time.monotonic() - began
+    print(f"{what}: {took * 1000:.1f} ms, of {bound_s * 1000:g} ms")
+    assert took < 10 * bound_s, f"{what} took {took:.3f} s; it may take {bound_s:g} s"
 
 
 def free_port() -> int:
