@@ -272,6 +272,13 @@ impl Breaker {
         &self.known.name
     }
 
+    /// What is decided of its policy, as far as this process knows: the whole of it as the daemon last sent it, else what
+    /// the code says.
+    #[must_use]
+    pub fn policy(&self) -> Option<Arc<PolicyPatch>> {
+        self.known.policy()
+    }
+
     /// Makes the call if it may be made. `Ok` is a success, `Err` a failure whose kind is the error's type.
     ///
     /// # Errors

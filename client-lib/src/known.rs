@@ -62,6 +62,12 @@ impl Known {
         policy.and_then(|policy| policy.slow_after_ms).map(Duration::from_millis)
     }
 
+    /// A cancelled call that was out for longer hung.
+    pub(crate) fn hung_after(&self) -> Duration {
+        let said = self.policy().and_then(|policy| policy.hung_after_ms);
+        said.map_or_else(|| breakerd_core::Policy::default().hung_after, Duration::from_millis)
+    }
+
     /// A daemon has taken the declaration.
     pub(crate) fn handle_registered(&self, now: Mono, instance: u64, policy: &PolicyPatch, view: &View) {
         self.seen.store(Some(Arc::new(Seen::of(now, instance, view, Arc::new(policy.clone()), 0))));

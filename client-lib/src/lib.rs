@@ -44,10 +44,13 @@ pub mod permit;
 mod session;
 #[cfg(feature = "tokio")]
 pub mod tokio;
+pub mod watcher;
 pub mod wire;
 
-pub use breakerd_proto::message::{Action, LastFailure, PolicyPatch};
-pub use breakerd_proto::{BadName, Failure, Fallback, Mode, Name, Outcome, Override, RejectReason, State};
+pub use breakerd_proto::message::{Action, CallsRule, LastFailure, PolicyPatch, ProbeRate, Rules, TimeRule};
+pub use breakerd_proto::{
+    AuthErrors, BadName, Failure, Fallback, Mode, Name, OnQuota, Outcome, Override, RejectReason, State,
+};
 
 pub use crate::blocking::{Breaker, Client, Observation, Source};
 pub use crate::connect::DEFAULT_SOCKET;

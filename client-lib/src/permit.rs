@@ -26,6 +26,8 @@ pub struct Permit {
     generation: u64,
     probe: u64,
     began: Mono,
+    /// When a stream's first item came, where the policy judges slowness.
+    answered: Option<Mono>,
     life: u64,
     settled: bool,
 }
@@ -58,7 +60,7 @@ pub struct Rejected {
 
 impl Permit {
     pub(crate) fn new(known: Arc<Known>, from: From, (generation, probe): (u64, u64), began: Mono) -> Self {
-        Self { known, from, generation, probe, began, life: fork::life(), settled: false }
+        Self { known, from, generation, probe, began, answered: None, life: fork::life(), settled: false }
     }
 
     /// The breaker, with the process's prefix.
@@ -77,6 +79,26 @@ impl Permit {
     #[must_use]
     pub fn generation(&self) -> u64 {
         self.generation
+    }
+
+    /// How long the call has been out.
+    #[must_use]
+    pub fn out_for(&self) -> Duration {
+        Mono::now().since(self.began)
+    }
+
+    /// A cancelled call that was out for longer is to be reported as a failure `hung`, by the policy that the daemon last
+    /// sent, else the one in code, else the built-in one.
+    #[must_use]
+    pub fn hung_after(&self) -> Duration {
+        self.known.hung_after()
+    }
+
+    /// A stream's first item has come: whether the call was slow is decided by now, however long the rest is read.
+    pub fn answer(&mut self) {
+        if self.answered.is_none() && self.known.slow_after().is_some() {
+            self.answered = Some(Mono::now());
+        }
     }
 
     /// Tells how the call went. A success that took longer than the policy's bound is a slow one whatever is said here.
@@ -101,7 +123,9 @@ impl Permit {
         }
         let now = Mono::now();
         let outcome = match (outcome, self.known.slow_after()) {
-            (Outcome::Success { slow: false }, Some(bound)) => Outcome::Success { slow: now.since(self.began) > bound },
+            (Outcome::Success { slow: false }, Some(bound)) => {
+                Outcome::Success { slow: self.answered.unwrap_or(now).since(self.began) > bound }
+            }
             (outcome, _) => outcome,
         };
         match &self.from {
