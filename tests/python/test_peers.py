@@ -1,13 +1,12 @@
 """The same histories through other libraries: equal where the rule is the same, and each difference named.
 
-The table stands in MIGRATION.md, and this is what checks it. A history is a row of words:
+The tables stand in MIGRATION.md, and this is what checks them. A history is a row of words:
 
-- ``F`` a call that fails, ``S`` one that succeeds, ``X`` one whose error is excluded;
+- ``F`` a call that fails, ``S`` one that succeeds, ``L`` one that succeeds late, ``X`` one whose error is excluded;
 - ``1`` a call begins and stays out, ``1f`` it fails, ``1s`` it succeeds;
 - ``.`` the cooldown passes.
 
-A verdict is ``+`` for an admitted call and ``-`` for a rejected one. Every library trips at three failures, and by one
-probe recovers.
+A verdict is ``+`` for an admitted call and ``-`` for a rejected one.
 """
 
 from __future__ import annotations
@@ -29,7 +28,9 @@ import breakerd
 
 MIGRATION = TREE / "client-lib" / "python" / "MIGRATION.md"
 COOLDOWN_S = 0.5
+SLOW_S = 0.1
 THRESHOLD = 3
+RUN, RATE, SLOW = "a run of three", "half of the last four", "half of the last four, slow"
 
 
 class Failed(Exception):
@@ -45,7 +46,7 @@ class Refused(Exception):
 
 
 class Late(Exception):
-    """The machine was slower than the cooldown: the run shows nothing."""
+    """The machine was slower than the cooldown or the bound of slowness: the run shows nothing."""
 
 
 Act = Callable[[], Any]
@@ -56,7 +57,7 @@ class Peer:
 
     rejections: Tuple[Type[BaseException], ...]
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None: ...
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, rule: str) -> None: ...
 
     async def call(self, act: Act) -> None:
         """One guarded call."""
@@ -65,33 +66,50 @@ class Peer:
     async def pass_cooldown(self) -> None:
         raise NotImplementedError
 
+    async def be_slow(self) -> None:
+        """Longer than the bound of slowness."""
+        raise NotImplementedError
+
 
 class Breakerd(Peer):
     rejections = (breakerd.Rejected,)
-    names = (f"history-{count}" for count in itertools.count())
+    counts = itertools.count()
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, rule: str) -> None:
+        half = breakerd.AtLeast(0.5, of_calls=4)
         policy = breakerd.Policy(
-            consecutive_failures=THRESHOLD, failure_rate=False,
+            consecutive_failures=THRESHOLD if rule == RUN else False,
+            failure_rate=half if rule == RATE else False,
+            slow_rate=half if rule == SLOW else False, slow_after=SLOW_S if rule == SLOW else None,
             cooldown=COOLDOWN_S, cooldown_factor=1, cooldown_jitter=0,
         )
-        self.guard = breakerd.breaker(next(self.names), policy=policy, classify=self._classify)
+        name = f"{'slow' if rule == SLOW else 'history'}-{next(self.counts)}"
+        self.guard = breakerd.breaker(name, policy=policy, classify=self._classify)
         self._opened: Optional[float] = None
 
     async def call(self, act: Act) -> None:
         was_open = self.guard.state == "open"
         if was_open and self._opened is not None and time.monotonic() - self._opened > COOLDOWN_S / 2:
             raise Late
+        began, self._slow = time.monotonic(), False
         try:
             async with self.guard:
                 await act()
         finally:
             if not was_open and self.guard.state == "open":
                 self._opened = time.monotonic()
+            if not self._slow and time.monotonic() - began > SLOW_S / 2 and self.guard.name.startswith("slow"):
+                raise Late
 
     async def pass_cooldown(self) -> None:
         self._opened = None
         while self.guard.observe().retry_after != 0.0:
+            await asyncio.sleep(0.005)
+
+    async def be_slow(self) -> None:
+        self._slow = True
+        end = time.monotonic() + 1.1 * SLOW_S
+        while time.monotonic() < end:
             await asyncio.sleep(0.005)
 
     @staticmethod
@@ -102,7 +120,7 @@ class Breakerd(Peer):
 class Pybreaker(Peer):
     rejections = (pybreaker.CircuitBreakerError,)
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, rule: str) -> None:
         self.breaker = pybreaker.CircuitBreaker(
             fail_max=THRESHOLD, reset_timeout=60, exclude=[Excluded], throw_new_error_on_trip=False
         )
@@ -128,7 +146,7 @@ class Pybreaker(Peer):
 class Circuitbreaker(Peer):
     rejections = (circuitbreaker.CircuitBreakerError,)
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, rule: str) -> None:
         self.now = 0.0
         monkeypatch.setattr(circuitbreaker, "monotonic", lambda: self.now)
         one = circuitbreaker.CircuitBreaker(
@@ -150,7 +168,7 @@ class Circuitbreaker(Peer):
 class Purgatory(Peer):
     rejections = (purgatory.domain.model.OpenedState,)
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, rule: str) -> None:
         self.now = 1e9
         monkeypatch.setattr(purgatory.domain.model.time, "time", lambda: self.now)
         self.factory = purgatory.AsyncCircuitBreakerFactory(
@@ -170,10 +188,12 @@ class Interlock(Peer):
 
     rejections = (interlock.CircuitOpenError,)
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, rule: str) -> None:
         self.now = 0.0
+        calls = THRESHOLD if rule == RUN else 4
         config = interlock.Config(
-            failure_rate_threshold=1.0, minimum_number_of_calls=THRESHOLD, window_size=THRESHOLD,
+            failure_rate_threshold=0.5 if rule == RATE else 1.0, slow_call_rate_threshold=0.5 if rule == SLOW else 1.0,
+            slow_call_duration_threshold=SLOW_S, minimum_number_of_calls=calls, window_size=calls,
             permitted_calls_in_half_open=1,
         )
         self.breaker = interlock.CircuitBreaker(name="x", config=config, clock=self, classifier=self)
@@ -190,6 +210,9 @@ class Interlock(Peer):
     async def pass_cooldown(self) -> None:
         self.now += 3600
 
+    async def be_slow(self) -> None:
+        self.now += 1.1 * SLOW_S
+
 
 PEERS: Dict[str, Type[Peer]] = {
     "breakerd": Breakerd, "pybreaker": Pybreaker, "circuitbreaker": Circuitbreaker, "purgatory": Purgatory,
@@ -204,8 +227,8 @@ async def play(peer: Peer, history: str) -> str:
     for word in history.split():
         if word == ".":
             await peer.pass_cooldown()
-        elif word in ("F", "S", "X"):
-            verdicts.append(await whole(peer, {"F": Failed(), "X": Excluded()}.get(word)))
+        elif word.isalpha():
+            verdicts.append(await whole(peer, word))
         elif word.isdigit():
             task, end = begin(peer)
             try:
@@ -221,10 +244,12 @@ async def play(peer: Peer, history: str) -> str:
     return "".join(verdicts)
 
 
-async def whole(peer: Peer, error: Optional[Exception]) -> str:
+async def whole(peer: Peer, word: str) -> str:
     async def act() -> None:
-        if error is not None:
-            raise error
+        if word == "L":
+            await peer.be_slow()
+        elif word != "S":
+            raise {"F": Failed(), "X": Excluded()}[word]
 
     try:
         await peer.call(act)
@@ -258,20 +283,27 @@ async def admitted(task: asyncio.Task[None], end: Any, peer: Peer) -> str:
     raise error
 
 
-def table() -> List[Dict[str, str]]:
-    """The rows of MIGRATION.md."""
-    text = MIGRATION.read_text().partition("| history | ")[2].partition("\n\n")[0]
-    head, _, *rows = ("| history | " + text).splitlines()
-    names = [cell.strip() for cell in head.split("|")[1:-1]]
-    return [dict(zip(names, (cell.strip().strip("`") for cell in row.split("|")[1:-1]))) for row in rows]
+def tables() -> List[Dict[str, str]]:
+    """The rows of MIGRATION.md, each with the rule that it is played by."""
+    found = []
+    for rule in (RUN, RATE, SLOW):
+        text = MIGRATION.read_text().partition(f"\n| {rule} | ")[2].partition("\n\n")[0]
+        head, _, *rows = (f"| history | {text}").splitlines()
+        names = [cell.strip() for cell in head.split("|")[1:-1]]
+        for row in rows:
+            cells = (cell.strip().strip("`") for cell in row.split("|")[1:-1])
+            found.append({"rule": rule, **dict(zip(names, cells))})
+    return found
 
 
-@pytest.mark.parametrize("row", table(), ids=lambda row: row["history"])
-@pytest.mark.parametrize("name", PEERS)
+CASES = [(name, row) for row in tables() for name in PEERS if name in row]
+
+
+@pytest.mark.parametrize(("name", "row"), CASES, ids=[f"{name} {row['rule']}: {row['history']}" for name, row in CASES])
 def test_a_history(name: str, row: Dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     for _ in range(5):
         try:
-            verdicts = asyncio.run(play(PEERS[name](monkeypatch), row["history"]))
+            verdicts = asyncio.run(play(PEERS[name](monkeypatch, row["rule"]), row["history"]))
         except Late:
             continue
         assert verdicts == row[name]
@@ -280,6 +312,6 @@ def test_a_history(name: str, row: Dict[str, str], monkeypatch: pytest.MonkeyPat
 
 
 def test_every_difference_is_explained_and_nothing_else_is() -> None:
-    for row in table():
-        differs = {row[name] for name in PEERS} - {"one at a time"} != {row["breakerd"]}
+    for row in tables():
+        differs = {row[name] for name in PEERS if name in row} - {"one at a time"} != {row["breakerd"]}
         assert differs == bool(row["why"]), row

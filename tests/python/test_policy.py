@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import datetime
+import time
 from typing import Any
 
 import pytest
-from world import Daemon
+from world import Daemon, until
 
 import breakerd
 from breakerd import AtLeast, Policy
@@ -140,3 +141,28 @@ def test_authentication_errors_are_said_once() -> None:
     with pytest.raises(ValueError, match="auth_errors is 'failure' here and 'ignored' in the policy; say it once"):
         breakerd.breaker("openai", policy=Policy(auth_errors="ignored"), auth_errors="failure")
     breakerd.breaker("openai", policy=Policy(auth_errors="failure"), auth_errors="failure")
+
+
+def test_a_breaker_that_never_trips_by_a_run(daemon: Daemon) -> None:
+    guard = breakerd.breaker("openai", policy=Policy(consecutive_failures=False, failure_rate=False))
+    for _ in range(20):
+        guard.admit().fail("http-503")
+    assert (guard.state, guard.failures) == ("closed", 20)
+
+
+def test_a_stream_is_slow_by_its_first_item(daemon: Daemon) -> None:
+    def stream(guard: breakerd.Guard, waits: Any) -> None:
+        @guard
+        def items() -> Any:
+            for wait in waits:
+                end = time.monotonic() + wait
+                until(lambda: time.monotonic() > end)
+                yield wait
+
+        list(items())
+
+    slow = Policy(slow_after="100ms", slow_count=AtLeast(1, of_calls=1))
+    quick, late = breakerd.breaker("quick", policy=slow), breakerd.breaker("late", policy=slow)
+    stream(quick, (0, 0.15))
+    stream(late, (0.15, 0))
+    assert (quick.state, late.state) == ("closed", "open")
