@@ -2,8 +2,8 @@
 
 use std::sync::Mutex;
 
-use breakerd_proto::RejectReason;
 use breakerd_proto::clock::Mono;
+use breakerd_proto::{Failure, RejectReason};
 
 use super::*;
 use crate::error::ConnectError;
@@ -50,7 +50,7 @@ fn the_whole_interface_with_no_daemon_ever() {
     assert_eq!(breaker.call(|| Ok::<_, ()>(7)), Ok(7));
     assert_eq!(breaker.call(|| Err::<(), _>("no")), Err(CallError::Failed("no")));
     assert_eq!(breaker.observe().failures, 1);
-    let ignored = breaker.call_classified(|| Err::<(), _>(400), |_| Outcome::Ignored);
+    let ignored = breaker.call_classified(|| Err::<(), _>(400), |_, _| Outcome::Ignored);
     assert_eq!(ignored, Err(CallError::Failed(400)));
     drop(breaker.admit().unwrap());
     assert_eq!(breaker.observe().failures, 1, "neither ignored nor abandoned calls are evidence");
@@ -247,17 +247,4 @@ fn a_forked_child_has_a_connection_of_its_own_and_settles_nothing_of_its_parents
         probe.succeed();
         assert_eq!(told(&breaker).state, State::Closed);
     });
-}
-
-#[test]
-fn kinds_by_type() {
-    for (name, expect) in [
-        ("reqwest::error::Error", "reqwest::Error"),
-        ("alloc::boxed::Box<dyn core::error::Error>", "Box"),
-        ("std::io::error::Error", "Error"),
-        ("MyError", "MyError"),
-        ("&str", "&str"),
-    ] {
-        assert_eq!(type_word(name), expect);
-    }
 }

@@ -25,6 +25,7 @@
 mod attachment;
 pub mod blocking;
 mod channel;
+pub mod classify;
 mod connect;
 mod dialogue;
 pub mod error;
@@ -44,10 +45,14 @@ pub mod permit;
 mod session;
 #[cfg(feature = "tokio")]
 pub mod tokio;
+#[cfg(feature = "tower")]
+pub mod tower;
 pub mod wire;
 
 pub use breakerd_proto::message::{Action, LastFailure, PolicyPatch};
-pub use breakerd_proto::{BadName, Failure, Fallback, Mode, Name, Outcome, Override, RejectReason, State};
+pub use breakerd_proto::{
+    AuthErrors, BadName, Failure, Fallback, Mode, Name, OnQuota, Outcome, Override, RejectReason, State,
+};
 
 pub use crate::blocking::{Breaker, Client, Observation, Source};
 pub use crate::connect::DEFAULT_SOCKET;
