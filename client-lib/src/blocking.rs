@@ -15,7 +15,7 @@ use breakerd_proto::message::{Action, LastFailure, PolicyPatch, View};
 use breakerd_proto::{Code, Fallback, Mode, Mono, Name, Outcome, Override, State};
 
 use crate::attachment::Attachment;
-use crate::classify::{Rules, by_type};
+use crate::classify::{Terms, by_type};
 use crate::dialogue::{Place, Question, Reply, Standing};
 use crate::error::{BadBreaker, CallError, FirstError, OperatorError, ResetError};
 use crate::fallback::Alone;
@@ -236,8 +236,8 @@ impl Shared {
         let path = self.options.socket.clone();
         let now = Mono::now();
         match process.main.standing(now) {
-            Standing::Attached { welcome, fleet } => {
-                Health::Attached { release: welcome.release, link: fleet, fleet: welcome.fleet, path }
+            Standing::Attached { welcome, fleet, full } => {
+                Health::Attached { release: welcome.release, link: fleet, fleet: welcome.fleet, path, full }
             }
             Standing::Silent(since) => Health::Silent { since: now.since(since), path },
             Standing::Away(since, why) => {
@@ -284,11 +284,11 @@ impl Breaker {
     pub fn call_classified<T, E>(
         &self,
         call: impl FnOnce() -> Result<T, E>,
-        classify: impl FnOnce(&Result<T, E>, Rules<'_>) -> Outcome,
+        classify: impl FnOnce(&Result<T, E>, Terms<'_>) -> Outcome,
     ) -> Result<T, CallError<E>> {
         let permit = self.admit().map_err(CallError::Rejected)?;
         let result = call();
-        let outcome = classify(&result, permit.rules());
+        let outcome = classify(&result, permit.terms());
         permit.settle(outcome);
         result.map_err(CallError::Failed)
     }
@@ -409,7 +409,7 @@ fn closed() -> View {
 /// Settles a call under the first breaker that admitted it.
 pub(crate) fn settle_first<T, E>(permit: Permit, result: Result<T, E>) -> Result<(Name, T), FirstError<E>> {
     let name = permit.breaker().clone();
-    let outcome = by_type(&result, permit.rules());
+    let outcome = by_type(&result, permit.terms());
     permit.settle(outcome);
     match result {
         Ok(value) => Ok((name, value)),

@@ -8,7 +8,7 @@ use breakerd_proto::limits::PROBING_RETRY_AFTER_MIN;
 use breakerd_proto::{Failure, Mono, Name, Outcome, RejectReason, State};
 
 use crate::attachment::Attachment;
-use crate::classify::{HUNG, Rules};
+use crate::classify::{HUNG, Terms};
 use crate::dialogue::Ticket;
 use crate::fallback::Alone;
 use crate::fork;
@@ -93,11 +93,24 @@ impl Permit {
         self.generation
     }
 
-    /// By what rules the call is classified.
+    /// How long the call has been out.
     #[must_use]
-    pub fn rules(&self) -> Rules<'_> {
+    pub fn out_for(&self) -> Duration {
+        Mono::now().since(self.began)
+    }
+
+    /// A cancelled call that was out for longer is to be reported as a failure `hung`, by the policy that the daemon last
+    /// sent, else the one in code, else the built-in one.
+    #[must_use]
+    pub fn hung_after(&self) -> Duration {
+        self.known.hung_after()
+    }
+
+    /// On what terms the call is classified.
+    #[must_use]
+    pub fn terms(&self) -> Terms<'_> {
         let known = &self.known;
-        Rules::of(known.auth_errors(), self.is_probe(), &known.name, &known.auth_warning)
+        Terms::of(known.auth_errors(), self.is_probe(), &known.name, &known.auth_warning)
     }
 
     /// Tells how the call went. A success that took longer than the policy's bound is a slow one whatever is said here.
@@ -115,14 +128,9 @@ impl Permit {
         self.settle(Outcome::Failure(failure));
     }
 
-    /// The call was cancelled: abandoned, or hung if it was out for longer than the policy's `hung_after`.
-    pub fn cancel(mut self) {
-        self.tell(self.cancelled());
-    }
-
+    /// What a cancelled call is evidence of.
     fn cancelled(&self) -> Outcome {
-        let hung = Mono::now().since(self.began) > self.known.hung_after();
-        if hung { Outcome::failure(HUNG) } else { Outcome::Abandoned }
+        if self.out_for() > self.hung_after() { Outcome::failure(HUNG) } else { Outcome::Abandoned }
     }
 
     fn tell(&mut self, outcome: Outcome) {

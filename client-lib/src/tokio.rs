@@ -23,7 +23,7 @@ use breakerd_proto::message::PolicyPatch;
 use breakerd_proto::{Name, Outcome, State};
 
 use crate::blocking::{self, Observation, settle_first};
-use crate::classify::{Rules, by_type};
+use crate::classify::{Terms, by_type};
 use crate::error::{BadBreaker, CallError, FirstError, ResetError};
 use crate::fork::Native;
 use crate::health::Health;
@@ -198,11 +198,11 @@ impl Breaker {
     pub async fn call_classified<T, E>(
         &self,
         call: impl Future<Output = Result<T, E>>,
-        classify: impl FnOnce(&Result<T, E>, Rules<'_>) -> Outcome,
+        classify: impl FnOnce(&Result<T, E>, Terms<'_>) -> Outcome,
     ) -> Result<T, CallError<E>> {
         let permit = self.admit().await.map_err(CallError::Rejected)?;
         let result = call.await;
-        let outcome = classify(&result, permit.rules());
+        let outcome = classify(&result, permit.terms());
         permit.settle(outcome);
         result.map_err(CallError::Failed)
     }

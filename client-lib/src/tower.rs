@@ -24,7 +24,7 @@ use breakerd_proto::Outcome;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use crate::classify::{Rules, by_type};
+use crate::classify::{Terms, by_type};
 use crate::error::CallError;
 use crate::tokio::Breaker;
 
@@ -55,18 +55,18 @@ pub struct ByType;
 /// What the result of a request is evidence of. Any function of the same form is one.
 pub trait Classify<T, E> {
     /// As the function given to [`Breaker::call_classified`].
-    fn classify(&self, result: &Result<T, E>, rules: Rules<'_>) -> Outcome;
+    fn classify(&self, result: &Result<T, E>, terms: Terms<'_>) -> Outcome;
 }
 
 impl<T, E> Classify<T, E> for ByType {
-    fn classify(&self, result: &Result<T, E>, rules: Rules<'_>) -> Outcome {
-        by_type(result, rules)
+    fn classify(&self, result: &Result<T, E>, terms: Terms<'_>) -> Outcome {
+        by_type(result, terms)
     }
 }
 
-impl<T, E, F: Fn(&Result<T, E>, Rules<'_>) -> Outcome> Classify<T, E> for F {
-    fn classify(&self, result: &Result<T, E>, rules: Rules<'_>) -> Outcome {
-        self(result, rules)
+impl<T, E, F: Fn(&Result<T, E>, Terms<'_>) -> Outcome> Classify<T, E> for F {
+    fn classify(&self, result: &Result<T, E>, terms: Terms<'_>) -> Outcome {
+        self(result, terms)
     }
 }
 
@@ -114,7 +114,7 @@ where
                 poll_fn(|context| inner.poll_ready(context)).await?;
                 inner.call(request).await
             };
-            breaker.call_classified(call, move |result, rules| classify.classify(result, rules)).await
+            breaker.call_classified(call, move |result, terms| classify.classify(result, terms)).await
         })
     }
 }

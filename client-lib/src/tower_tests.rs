@@ -53,8 +53,8 @@ fn a_time_out_below_is_a_failure_and_an_open_breaker_reaches_nobody() {
 #[test]
 fn a_result_is_judged_by_ones_own_function() {
     let breaker = breaker(10_000);
-    let by_status = |result: &Result<u16, BoxError>, rules: Rules<'_>| match result {
-        Ok(status) => rules.outcome(&Answer::new(*status)),
+    let by_status = |result: &Result<u16, BoxError>, terms: Terms<'_>| match result {
+        Ok(status) => terms.outcome(&Answer::new(*status)),
         Err(_) => Outcome::failure("connect"),
     };
     let layer = BreakerLayer::new(breaker.clone()).classify(by_status);

@@ -21,27 +21,27 @@
 //! | any other error | failure | the error's type: its text may hold what no log should |
 //!
 //! A status of 429 to a probe says that the provider has not recovered, even where 429 is one tenant's own trouble while
-//! closed. So a function of your own hands its word to [`Rules::outcome_or`], which knows whether the call is a probe.
+//! closed. So a function of your own hands its word to [`Terms::outcome_or`], which knows whether the call is a probe.
 //!
 //! `auth_errors` is the policy's that the daemon sent, else the one declared in code, else `ignored`: one tenant's bad key
 //! must not shut a provider for all.
 //!
 //! ```
-//! use breakerd_client::classify::{Rules, http::Answer};
+//! use breakerd_client::classify::{Terms, http::Answer};
 //! use breakerd_client::{AuthErrors, Outcome};
 //!
 //! # fn header() -> Option<&'static str> { Some("30") }
 //! /// Your own word on 404; the table's on the rest.
-//! fn judge(status: u16, retry_after: Option<&str>, rules: Rules<'_>) -> Outcome {
+//! fn judge(status: u16, retry_after: Option<&str>, terms: Terms<'_>) -> Outcome {
 //!     let answer = Answer::new(status).with_headers(retry_after.map(|value| ("retry-after", value.as_bytes())));
 //!     let own = (status == 404).then(|| Outcome::failure("gone"));
-//!     rules.outcome_or(own, &answer)
+//!     terms.outcome_or(own, &answer)
 //! }
 //!
-//! let rules = Rules::new(AuthErrors::Ignored, false);
-//! assert_eq!(judge(404, None, rules), Outcome::failure("gone"));
-//! assert_eq!(judge(401, None, rules), Outcome::Ignored);
-//! let Outcome::Failure(busy) = judge(503, header(), rules) else { unreachable!() };
+//! let terms = Terms::new(AuthErrors::Ignored, false);
+//! assert_eq!(judge(404, None, terms), Outcome::failure("gone"));
+//! assert_eq!(judge(401, None, terms), Outcome::Ignored);
+//! let Outcome::Failure(busy) = judge(503, header(), terms) else { unreachable!() };
 //! assert_eq!((busy.kind.as_str(), busy.retry_after_ms), ("http-503", Some(30_000)));
 //! ```
 
@@ -66,23 +66,23 @@ pub const TLS: &str = "tls";
 /// The kind of a call that was cancelled after more than the policy's `hung_after`.
 pub const HUNG: &str = "hung";
 
-/// By what rules one call is classified: its breaker's policy, and whether it decides about recovery.
+/// On what terms one call is classified: its breaker's policy, and whether it decides about recovery.
 #[derive(Clone, Copy, Debug)]
-pub struct Rules<'a> {
+pub struct Terms<'a> {
     auth_errors: AuthErrors,
     is_probe: bool,
     warning: Option<(&'a Name, &'a AuthWarning)>,
 }
 
-impl Rules<'static> {
-    /// Rules for a test of a classifier. A guarded call's come from its permit.
+impl Terms<'static> {
+    /// Terms for a test of a classifier. A guarded call's come from its permit.
     #[must_use]
     pub fn new(auth_errors: AuthErrors, is_probe: bool) -> Self {
         Self { auth_errors, is_probe, warning: None }
     }
 }
 
-impl<'a> Rules<'a> {
+impl<'a> Terms<'a> {
     pub(crate) fn of(auth_errors: AuthErrors, is_probe: bool, breaker: &'a Name, warning: &'a AuthWarning) -> Self {
         Self { auth_errors, is_probe, warning: Some((breaker, warning)) }
     }
@@ -156,7 +156,7 @@ impl fmt::Debug for AuthWarning {
 }
 
 /// Of any result: `Ok` is a success, `Err` a failure whose kind is the error's type.
-pub(crate) fn by_type<T, E>(result: &Result<T, E>, _rules: Rules<'_>) -> Outcome {
+pub(crate) fn by_type<T, E>(result: &Result<T, E>, _: Terms<'_>) -> Outcome {
     match result {
         Ok(_) => Outcome::SUCCESS,
         Err(_) => Outcome::Failure(Failure::new(&type_word(std::any::type_name::<E>()))),

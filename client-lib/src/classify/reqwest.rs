@@ -17,22 +17,22 @@ use ::reqwest::{Error, Response};
 use breakerd_proto::{Failure, Outcome};
 
 use super::http::Answer;
-use super::{CONNECT, Rules, TIMEOUT};
+use super::{CONNECT, TIMEOUT, Terms};
 
 /// Of what `send` gives.
-pub fn of_result(result: &Result<Response, Error>, rules: Rules<'_>) -> Outcome {
+pub fn of_result(result: &Result<Response, Error>, terms: Terms<'_>) -> Outcome {
     match result {
-        Ok(response) => rules.outcome(&answer(response)),
-        Err(error) => of_error(error, rules),
+        Ok(response) => terms.outcome(&answer(response)),
+        Err(error) => of_error(error, terms),
     }
 }
 
 /// Of an error: by its status after `error_for_status`, which keeps no headers, else by what broke. A failure's detail is
 /// the phase that it broke in.
 #[must_use]
-pub fn of_error(error: &Error, rules: Rules<'_>) -> Outcome {
+pub fn of_error(error: &Error, terms: Terms<'_>) -> Outcome {
     if let Some(status) = error.status() {
-        return rules.outcome(&Answer::new(status.as_u16()));
+        return terms.outcome(&Answer::new(status.as_u16()));
     }
     if error.is_builder() {
         return Outcome::Ignored;
@@ -45,7 +45,7 @@ pub fn of_error(error: &Error, rules: Rules<'_>) -> Outcome {
     Outcome::Failure(Failure::new(kind).with_detail(phase(error)))
 }
 
-/// The response's part that is evidence, for [`Rules::outcome_or`].
+/// The response's part that is evidence, for [`Terms::outcome_or`].
 #[must_use]
 pub fn answer(response: &Response) -> Answer {
     let headers = response.headers().iter().map(|(name, value)| (name.as_str(), value.as_bytes()));

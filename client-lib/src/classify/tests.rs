@@ -5,14 +5,14 @@ use std::sync::{Arc, Mutex};
 use super::http::Answer;
 use super::*;
 
-const PLAIN: Rules<'static> = Rules { auth_errors: AuthErrors::Ignored, is_probe: false, warning: None };
-const STRICT: Rules<'static> = Rules { auth_errors: AuthErrors::Failure, ..PLAIN };
-const PROBE: Rules<'static> = Rules { is_probe: true, ..PLAIN };
+const PLAIN: Terms<'static> = Terms { auth_errors: AuthErrors::Ignored, is_probe: false, warning: None };
+const STRICT: Terms<'static> = Terms { auth_errors: AuthErrors::Failure, ..PLAIN };
+const PROBE: Terms<'static> = Terms { is_probe: true, ..PLAIN };
 
 #[track_caller]
-fn check(rules: Rules<'_>, statuses: impl IntoIterator<Item = u16>, word: &str) {
+fn check(terms: Terms<'_>, statuses: impl IntoIterator<Item = u16>, word: &str) {
     for status in statuses {
-        let outcome = rules.outcome(&Answer::new(status));
+        let outcome = terms.outcome(&Answer::new(status));
         assert_eq!(outcome.word(), word, "{status}");
         if let Outcome::Failure(failure) = outcome {
             assert_eq!((failure.kind, failure.detail), (format!("http-{status}"), String::new()));
@@ -27,8 +27,8 @@ fn each_status_by_the_table() {
     check(PLAIN, 500..600, "failure");
     check(PLAIN, [401, 403], "ignored");
     check(STRICT, [401, 403], "failure");
-    for rules in [PLAIN, STRICT, PROBE] {
-        check(rules, (400..500).filter(|status| ![401, 403, 408, 429].contains(status)), "ignored");
+    for terms in [PLAIN, STRICT, PROBE] {
+        check(terms, (400..500).filter(|status| ![401, 403, 408, 429].contains(status)), "ignored");
     }
 }
 
@@ -45,8 +45,8 @@ fn a_failure_carries_the_providers_code_and_its_wish() {
 #[test]
 fn ones_own_word_stands_but_a_429_fails_a_probe() {
     let ignored = || Some(Outcome::Ignored);
-    let words = |rules: Rules<'_>, own: &dyn Fn() -> Option<Outcome>| {
-        [200, 429, 503].map(|status| rules.outcome_or(own(), &Answer::new(status)).word())
+    let words = |terms: Terms<'_>, own: &dyn Fn() -> Option<Outcome>| {
+        [200, 429, 503].map(|status| terms.outcome_or(own(), &Answer::new(status)).word())
     };
     assert_eq!(words(PLAIN, &ignored), ["ignored", "ignored", "ignored"]);
     assert_eq!(words(PROBE, &ignored), ["ignored", "failure", "ignored"]);
@@ -64,7 +64,7 @@ fn refused_credentials_are_warned_of_once() {
     let name = Name::parse("openai").unwrap();
     for auth_errors in [AuthErrors::Failure, AuthErrors::Ignored, AuthErrors::Ignored] {
         for status in [200, 404, 401, 403] {
-            let _ = Rules::of(auth_errors, false, &name, &warning).outcome(&Answer::new(status));
+            drop(Terms::of(auth_errors, false, &name, &warning).outcome(&Answer::new(status)));
         }
     }
     let told = told.lock().unwrap();
