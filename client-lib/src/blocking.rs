@@ -2,7 +2,6 @@
 //!
 //! A call waits for its daemon at most 5 ms, the first of a process at most 250 ms, and never fails by our trouble.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +14,7 @@ use breakerd_proto::message::{Action, LastFailure, PolicyPatch, View};
 use breakerd_proto::{Code, Fallback, Mode, Mono, Name, Outcome, Override, State};
 
 use crate::attachment::Attachment;
+use crate::breakers::Breakers;
 use crate::classify::{Terms, by_type};
 use crate::dialogue::{Place, Question, Reply, Standing};
 use crate::error::{BadBreaker, CallError, FirstError, OperatorError, ResetError};
@@ -41,7 +41,7 @@ pub struct Client {
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) options: Options,
-    known: ArcSwap<BTreeMap<Name, Arc<Known>>>,
+    breakers: Breakers,
     process: ArcSwap<Process>,
 }
 
@@ -114,7 +114,7 @@ impl Client {
 
     pub(crate) fn new(options: Options) -> Self {
         let process = ArcSwap::from_pointee(Process::new(&options));
-        Self { shared: Arc::new(Shared { options, known: ArcSwap::default(), process }) }
+        Self { shared: Arc::new(Shared { options, breakers: Breakers::new(), process }) }
     }
 
     /// The breaker of this name, behind the process's prefix.
@@ -205,15 +205,7 @@ impl Shared {
     }
 
     fn know(&self, name: &Name, policy: Option<&PolicyPatch>) -> Arc<Known> {
-        loop {
-            let all = self.known.load_full();
-            if let Some(known) = all.get(name) {
-                return Arc::clone(known);
-            }
-            let mut more = BTreeMap::clone(&all);
-            more.insert(name.clone(), Arc::new(self.unknown(name, policy)));
-            self.known.compare_and_swap(&all, Arc::new(more));
-        }
+        self.breakers.get_or_insert(name, || self.unknown(name, policy))
     }
 
     fn unknown(&self, name: &Name, policy: Option<&PolicyPatch>) -> Known {
@@ -227,7 +219,7 @@ impl Shared {
         }
         let (process, now) = (self.process(), Mono::now());
         // Any breaker does: the question is about the daemon.
-        let known = self.known.load().values().next().cloned();
+        let known = self.breakers.any();
         let known = known.or_else(|| Name::parse("health").ok().map(|name| Arc::new(self.unknown(&name, None))));
         if let Some(known) = known {
             // Whatever it answers, the standing tells it.

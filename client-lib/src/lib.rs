@@ -24,6 +24,7 @@
 
 mod attachment;
 pub mod blocking;
+mod breakers;
 mod channel;
 pub mod classify;
 mod connect;

@@ -3,5 +3,6 @@
 
 mod config;
 mod footprint;
+mod private;
 mod restart;
 mod takeover;
