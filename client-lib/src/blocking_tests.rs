@@ -74,6 +74,20 @@ fn the_whole_interface_with_no_daemon_ever() {
     assert_eq!(warned.lock().unwrap().len(), 1, "{warned:?}");
 }
 
+/// As litellm#40130 did not have it: there a late failure set a shorter cooldown over the running one.
+#[test]
+fn a_late_failure_neither_shortens_nor_restarts_the_cooldown() {
+    let breaker = lonely().breaker_with("openai", three()).unwrap();
+    let (late, later) = (breaker.admit().unwrap(), breaker.admit().unwrap());
+    trip(&breaker);
+    let left = || breaker.observe().retry_after.unwrap();
+    let before = left();
+    late.fail(Failure::new("http-429").with_retry_after_ms(1));
+    later.fail(Failure::new("http-503"));
+    let after = left();
+    assert!(after <= before && after + Duration::from_secs(5) > before, "{before:?}, then {after:?}");
+}
+
 #[test]
 fn only_the_callers_own_faults_are_errors() {
     let client = lonely();
