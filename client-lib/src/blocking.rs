@@ -175,7 +175,11 @@ impl Client {
         self.shared.health(LOOK_WAIT_MAX)
     }
 
-    /// Every change of every breaker, over a connection of its own. Blocks while there is none.
+    /// Every change of every breaker from here on, over a connection of its own. Blocks while there is none.
+    ///
+    /// Who reads too slowly is told how many changes were dropped, by [`WatchEvent::Lagged`](crate::WatchEvent), and looks at
+    /// what each breaker is anew. When the daemon goes the stream ends with an error: call this again, and take whatever
+    /// happened between for missed.
     ///
     /// # Errors
     /// [`OperatorError`]: here, unlike in a guarded call, there is no fallback.

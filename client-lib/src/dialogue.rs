@@ -372,9 +372,10 @@ impl Dialogue {
             Event::Refused { request, code, sentence } => match up.unexplained.remove(&request) {
                 Some((key, reply)) => (key.request, reply),
                 None => {
-                    if code == Code::Quota {
+                    let what = (code == Code::Quota).then_some("calls go unguarded");
+                    if let Some(what) = what {
                         let calls = up.full.take().map_or(0, |full| full.calls);
-                        up.full = Some(Full { calls: calls.saturating_add(1), why: sentence.clone() });
+                        up.full = Some(Full { calls: calls.saturating_add(1), why: format!("{what}: {sentence}") });
                     }
                     (request, Reply::Refused(code, sentence))
                 }

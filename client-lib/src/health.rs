@@ -46,19 +46,18 @@ pub enum Health {
     Off,
 }
 
-/// Calls that the daemon does not judge, since a quota is full: by the policy's `on_quota` they are admitted unguarded, or
-/// rejected.
+/// Calls that the daemon does not judge, since a quota is full.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Full {
     /// How many, over this connection.
     pub calls: u64,
-    /// Which quota, in the daemon's words.
+    /// What becomes of them, and which quota it is.
     pub why: String,
 }
 
 impl fmt::Display for Full {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "some calls are not judged: {}", self.why)
+        f.write_str(&self.why)
     }
 }
 

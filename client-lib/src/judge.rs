@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use breakerd_proto::limits::RETRY_AFTER_MAX;
-use breakerd_proto::{Code, Fallback, Mode, Mono, OnQuota, RejectReason, State, Verdict};
+use breakerd_proto::{Fallback, Mode, Mono, RejectReason, State, Verdict};
 
 use crate::attachment::Attachment;
 use crate::dialogue::Reply;
@@ -42,9 +42,6 @@ impl Case<'_> {
             Reply::Verdict(verdict, ticket) => self.obey(&verdict, From::Daemon(Arc::clone(self.attachment), ticket)),
             Reply::Silent => self.as_last_seen(now),
             Reply::Absent => self.alone(now),
-            Reply::Refused(Code::Quota, _) if self.known.on_quota() == OnQuota::Reject => {
-                Err(self.rejected((State::Closed, RejectReason::Quota), None))
-            }
             // The daemon's books are full, and our limits must not become the outage (I7).
             _ => Ok(self.unguarded()),
         }

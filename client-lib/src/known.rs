@@ -10,7 +10,7 @@ use breakerd_core::Policy;
 use breakerd_proto::clock::ms_up;
 use breakerd_proto::limits::PROBING_RETRY_AFTER_MIN;
 use breakerd_proto::message::{Observed, PolicyPatch, View};
-use breakerd_proto::{AuthErrors, Mode, Mono, Name, OnQuota, Override, RejectReason, State, Verdict};
+use breakerd_proto::{AuthErrors, Mode, Mono, Name, Override, RejectReason, State, Verdict};
 
 use crate::classify::AuthWarning;
 use crate::options::Warn;
@@ -73,11 +73,6 @@ impl Known {
     /// What 401 and 403 count as.
     pub(crate) fn auth_errors(&self) -> AuthErrors {
         self.rule(|policy| policy.auth_errors).unwrap_or_default()
-    }
-
-    /// What becomes of a call that the daemon has no room for.
-    pub(crate) fn on_quota(&self) -> OnQuota {
-        self.rule(|policy| policy.on_quota).unwrap_or_default()
     }
 
     /// One field of the policy that a daemon last sent, else of the one in code.

@@ -7,7 +7,7 @@ use breakerd_client::{
     Action, Breaker, CallError, Client, ConnectError, Failure, Health, Name, Observation, Operator, OperatorError,
     Options, Outcome, Permit, RejectReason, ResetError, Source, State, WatchEvent,
 };
-use breakerd_proto::{Code, Mono, Verdict};
+use breakerd_proto::{Code, Mono, Override, Verdict};
 use breakerd_tests::{Daemon, Setup, until};
 
 fn client(daemon: &Daemon) -> Client {
@@ -212,4 +212,40 @@ fn a_name_over_the_quota_goes_unguarded_and_is_warned_of_once() {
     let warned = warned.lock().unwrap();
     assert_eq!(*warned, [full.to_string()], "once, and in the words of health");
     assert!(client.health().to_string().ends_with(&full.to_string()), "{}", client.health());
+}
+
+#[test]
+fn a_listener_that_falls_behind_is_told_so_and_one_that_lost_its_daemon_listens_anew() {
+    let mut daemon = Daemon::start();
+    let client = client(&daemon);
+    let breaker = client.breaker("openai").unwrap();
+    told(&breaker);
+    let mut changes = client.changes().unwrap();
+    let mut operator = Operator::connect(&daemon.control()).unwrap();
+    let force = Action::Force { to: Override::ForcedClosed, for_ms: None };
+    let storm = 3000;
+    for _ in 0..storm {
+        operator.command(&name(), force, "tested").unwrap();
+    }
+    let (mut heard, mut dropped) = (0, 0);
+    while heard + dropped < storm {
+        match changes.next() {
+            Some(Ok(WatchEvent::Changed(_))) => heard += 1,
+            Some(Ok(WatchEvent::Lagged(more))) => dropped += more,
+            end => panic!("{end:?} after {heard} and {dropped}"),
+        }
+    }
+    assert_eq!(heard + dropped, storm);
+    assert!(dropped > 0, "the queue has a bound");
+    daemon.kill9();
+    assert!(matches!(changes.next(), Some(Err(OperatorError::Lost(ConnectError::Ended { .. })))));
+    assert!(changes.next().is_none());
+    assert!(matches!(client.changes(), Err(OperatorError::Lost(ConnectError::Absent { stale: true, .. }))));
+    daemon.run();
+    told(&breaker);
+    let mut changes = client.changes().unwrap();
+    let force = Action::Force { to: Override::ForcedOpen, for_ms: None };
+    Operator::connect(&daemon.control()).unwrap().command(&name(), force, "tested").unwrap();
+    let Some(Ok(WatchEvent::Changed(change))) = changes.next() else { panic!("no change") };
+    assert_eq!((change.what.as_str(), change.view.state), ("force", State::Open));
 }
