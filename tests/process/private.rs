@@ -22,8 +22,10 @@ struct Private {
 
 /// Says where the daemon is, waits for the end of its input, and leaves with 7.
 const WAITS: &str = r#"echo "$BREAKERD_SOCKET"; echo "$BREAKERD_CONTROL"; read line; exit 7"#;
-/// The same, but it ends at TERM, with 9.
-const OBEYS: &str = r#"trap 'exit 9' TERM; echo "$BREAKERD_SOCKET"; echo "$BREAKERD_CONTROL"; read line & wait"#;
+/// The same, but it waits as a shell can be interrupted in, and ends at TERM with 9. (What a shell puts in the background
+/// reads from `/dev/null` unless it is told otherwise.)
+const OBEYS: &str =
+    r#"trap 'exit 9' TERM; exec 3<&0; echo "$BREAKERD_SOCKET"; echo "$BREAKERD_CONTROL"; cat <&3 & wait; exit 7"#;
 
 impl Private {
     fn start(script: &str, config: &str) -> Self {
