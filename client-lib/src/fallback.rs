@@ -180,7 +180,7 @@ mod tests {
     const START: Mono = Mono(1_000_000_000_000);
 
     fn known(declared: Option<PolicyPatch>) -> Known {
-        Known::new(Name::parse("openai").unwrap(), declared)
+        Known::new(Name::parse("openai").unwrap(), declared, None)
     }
 
     fn three() -> PolicyPatch {

@@ -6,10 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
+use breakerd_core::Policy;
 use breakerd_proto::clock::ms_up;
 use breakerd_proto::limits::PROBING_RETRY_AFTER_MIN;
 use breakerd_proto::message::{Observed, PolicyPatch, View};
-use breakerd_proto::{Mode, Mono, Name, Override, RejectReason, State, Verdict};
+use breakerd_proto::{AuthErrors, Mode, Mono, Name, Override, RejectReason, State, Verdict};
+
+use crate::classify::AuthWarning;
+use crate::options::Warn;
 
 /// One breaker that the code uses.
 #[derive(Debug)]
@@ -17,6 +21,7 @@ pub(crate) struct Known {
     pub(crate) name: Name,
     /// What the code says of its policy.
     pub(crate) declared: Option<PolicyPatch>,
+    pub(crate) auth_warning: AuthWarning,
     seen: ArcSwapOption<Seen>,
 }
 
@@ -42,8 +47,8 @@ pub(crate) struct Seen {
 }
 
 impl Known {
-    pub(crate) fn new(name: Name, declared: Option<PolicyPatch>) -> Self {
-        Self { name, declared, seen: ArcSwapOption::empty() }
+    pub(crate) fn new(name: Name, declared: Option<PolicyPatch>, warn: Option<Warn>) -> Self {
+        Self { name, declared, auth_warning: AuthWarning::new(warn), seen: ArcSwapOption::empty() }
     }
 
     pub(crate) fn seen(&self) -> Option<Arc<Seen>> {
@@ -57,15 +62,23 @@ impl Known {
 
     /// Slower calls are called slow.
     pub(crate) fn slow_after(&self) -> Option<Duration> {
-        let seen = self.seen.load();
-        let policy = seen.as_ref().map(|seen| &*seen.policy).or(self.declared.as_ref());
-        policy.and_then(|policy| policy.slow_after_ms).map(Duration::from_millis)
+        self.rule(|policy| policy.slow_after_ms).map(Duration::from_millis)
     }
 
-    /// A cancelled call that was out for longer hung.
+    /// A cancelled call that was out for longer is a failure.
     pub(crate) fn hung_after(&self) -> Duration {
-        let said = self.policy().and_then(|policy| policy.hung_after_ms);
-        said.map_or_else(|| breakerd_core::Policy::default().hung_after, Duration::from_millis)
+        self.rule(|policy| policy.hung_after_ms).map_or_else(|| Policy::default().hung_after, Duration::from_millis)
+    }
+
+    /// What 401 and 403 count as.
+    pub(crate) fn auth_errors(&self) -> AuthErrors {
+        self.rule(|policy| policy.auth_errors).unwrap_or_default()
+    }
+
+    /// One field of the policy that a daemon last sent, else of the one in code.
+    fn rule<T>(&self, field: impl FnOnce(&PolicyPatch) -> Option<T>) -> Option<T> {
+        let seen = self.seen.load();
+        seen.as_ref().map(|seen| &*seen.policy).or(self.declared.as_ref()).and_then(field)
     }
 
     /// A daemon has taken the declaration.

@@ -24,7 +24,9 @@
 
 mod attachment;
 pub mod blocking;
+mod breakers;
 mod channel;
+pub mod classify;
 mod connect;
 mod dialogue;
 pub mod error;
@@ -44,6 +46,8 @@ pub mod permit;
 mod session;
 #[cfg(feature = "tokio")]
 pub mod tokio;
+#[cfg(feature = "tower")]
+pub mod tower;
 pub mod watcher;
 pub mod wire;
 

@@ -8,13 +8,18 @@ use breakerd_proto::limits::PROBING_RETRY_AFTER_MIN;
 use breakerd_proto::{Failure, Mono, Name, Outcome, RejectReason, State};
 
 use crate::attachment::Attachment;
+use crate::classify::{HUNG, Terms};
 use crate::dialogue::Ticket;
 use crate::fallback::Alone;
 use crate::fork;
 use crate::known::Known;
 use crate::session::Settled;
 
-/// Held by one admitted call and settled once: by [`Permit::settle`], or as abandoned when it is dropped.
+/// Held by one admitted call and settled once: by [`Permit::settle`], or when it is dropped, as abandoned.
+///
+/// What the tokio client admitted is dropped with a future that is cancelled, by an outer time-out for example. If the call
+/// was out for longer than the policy's `hung_after` by then, it has failed: its kind is `hung`. Else a provider that takes
+/// every call and answers none would never trip.
 ///
 /// It belongs to the process that got it. In a child that was forked meanwhile it settles nothing; the parent's own copy
 /// does.
@@ -29,6 +34,8 @@ pub struct Permit {
     /// When a stream's first item came, where the policy judges slowness.
     answered: Option<Mono>,
     life: u64,
+    /// Whether its caller can be cancelled, so that a late drop is a hung call.
+    cancellable: bool,
     settled: bool,
 }
 
@@ -60,7 +67,15 @@ pub struct Rejected {
 
 impl Permit {
     pub(crate) fn new(known: Arc<Known>, from: From, (generation, probe): (u64, u64), began: Mono) -> Self {
-        Self { known, from, generation, probe, began, answered: None, life: fork::life(), settled: false }
+        let life = fork::life();
+        Self { known, from, generation, probe, began, answered: None, life, cancellable: false, settled: false }
+    }
+
+    /// The same for a caller that can be cancelled.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn cancellable(mut self) -> Self {
+        self.cancellable = true;
+        self
     }
 
     /// The breaker, with the process's prefix.
@@ -101,6 +116,13 @@ impl Permit {
         }
     }
 
+    /// On what terms the call is classified.
+    #[must_use]
+    pub fn terms(&self) -> Terms<'_> {
+        let known = &self.known;
+        Terms::of(known.auth_errors(), self.is_probe(), &known.name, &known.auth_warning)
+    }
+
     /// Tells how the call went. A success that took longer than the policy's bound is a slow one whatever is said here.
     pub fn settle(mut self, outcome: Outcome) {
         self.tell(outcome);
@@ -114,6 +136,11 @@ impl Permit {
     /// It failed by the provider's fault.
     pub fn fail(self, failure: Failure) {
         self.settle(Outcome::Failure(failure));
+    }
+
+    /// What a cancelled call is evidence of.
+    fn cancelled(&self) -> Outcome {
+        if self.out_for() > self.hung_after() { Outcome::failure(HUNG) } else { Outcome::Abandoned }
     }
 
     fn tell(&mut self, outcome: Outcome) {
@@ -144,7 +171,7 @@ impl Permit {
 impl Drop for Permit {
     fn drop(&mut self) {
         if !self.settled {
-            self.tell(Outcome::Abandoned);
+            self.tell(if self.cancellable { self.cancelled() } else { Outcome::Abandoned });
         }
     }
 }

@@ -3,6 +3,7 @@
 
 mod config;
 mod footprint;
+mod private;
 mod restart;
 mod shown;
 mod takeover;

@@ -9,4 +9,6 @@ mod half_open;
 mod operate;
 mod pages;
 mod quota;
+mod tokio_client;
 mod watch;
+mod wire_client;

@@ -62,7 +62,7 @@ impl Client {
         told.set_item("sentence", health.to_string())?;
         told.set_item("silent", matches!(health, Health::Silent { .. }))?;
         let path = match &health {
-            Health::Attached { release, link, fleet, path } => {
+            Health::Attached { release, link, fleet, path, .. } => {
                 told.set_item("daemon", release)?;
                 told.set_item("link", link.word())?;
                 told.set_item("fleet", fleet)?;
