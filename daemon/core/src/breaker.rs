@@ -14,6 +14,7 @@ use crate::fleet::OpKind;
 use crate::joint::Joint;
 use crate::lane::Lane;
 use crate::policy::Policy;
+use crate::table::BreakerId;
 use crate::window::Window;
 use crate::{ConnectionId, WorkerId};
 
@@ -48,6 +49,10 @@ pub(crate) struct Effects {
     pub(crate) answers: VecDeque<(ConnectionId, u32, Verdict)>,
     /// Wishes of the breaker that is being touched.
     pub(crate) wishes: Vec<(OpKind, Because)>,
+    /// The probe that the touched breaker has granted to the daemon itself.
+    pub(crate) active: Option<u64>,
+    /// Such probes of all breakers, not yet handed to the driver.
+    pub(crate) actives: VecDeque<(BreakerId, u64)>,
     /// Receipts of things that are held no longer.
     pub(crate) released: Vec<Charge>,
     pub(crate) stale_reports: u64,
@@ -82,8 +87,9 @@ pub(crate) struct Asker {
 pub(crate) struct Permit {
     pub(crate) id: u64,
     pub(crate) asker: Asker,
-    expires: Mono,
-    pub(crate) charge: Charge,
+    pub(crate) expires: Mono,
+    /// The asker's receipt; the daemon itself needs none.
+    pub(crate) charge: Option<Charge>,
 }
 
 /// What a query finds.
@@ -125,6 +131,8 @@ pub(crate) struct Breaker {
     pub(crate) window: Window,
     pub(crate) lanes: BTreeMap<WorkerId, Lane>,
     pub(crate) permits: Vec<Permit>,
+    /// No connect of the daemon's own begins before this.
+    pub(crate) active_from: Mono,
     pub(crate) asked: Mono,
     pub(crate) failures_total: u64,
 }
@@ -142,6 +150,7 @@ impl Breaker {
             window: Window::default(),
             lanes: BTreeMap::new(),
             permits: Vec::new(),
+            active_from: now,
             asked: now,
             failures_total: 0,
         }
@@ -172,26 +181,39 @@ impl Breaker {
 
     /// May a worker call? Changes nothing.
     pub(crate) fn find(&self, now: Mono, stand: Stand) -> Finding {
+        let finding = self.find_probe(now, stand);
+        let found_probe = matches!(finding, Finding::ProbeFree | Finding::LeaseNeeded);
+        if self.is_active() && found_probe { self.refuse(RejectReason::Probing, now) } else { finding }
+    }
+
+    /// May the one whose part probes are? Changes nothing.
+    pub(crate) fn find_probe(&self, now: Mono, stand: Stand) -> Finding {
         if let Some(forced) = &self.forced {
             return Finding::Verdict(self.forced_verdict(forced, now));
         }
-        if self.policy.mode == Mode::Off {
-            return Finding::Verdict(Verdict::Admit { generation: self.generation });
-        }
         let cell = self.ruling();
-        let reason = match cell.state {
-            State::Closed => return Finding::Verdict(Verdict::Admit { generation: self.generation }),
-            State::Open if now < cell.until => RejectReason::Open,
+        match cell.state {
+            _ if self.policy.mode == Mode::Off => self.admit(),
+            State::Closed => self.admit(),
+            State::Open if now < cell.until => self.refuse(RejectReason::Open, now),
             State::Open | State::HalfOpen => match self.probes(now, stand) {
-                Probes::Free => return Finding::ProbeFree,
-                Probes::ByLease => return Finding::LeaseNeeded,
-                Probes::Out => RejectReason::Probing,
+                Probes::Free => Finding::ProbeFree,
+                Probes::ByLease => Finding::LeaseNeeded,
+                Probes::Out => self.refuse(RejectReason::Probing, now),
             },
-        };
-        Finding::Verdict(match self.policy.mode {
-            Mode::On => self.reject(reason, now),
-            Mode::Shadow | Mode::Off => Verdict::Admit { generation: self.generation },
-        })
+        }
+    }
+
+    fn admit(&self) -> Finding {
+        Finding::Verdict(Verdict::Admit { generation: self.generation })
+    }
+
+    /// A rejection, where the breaker acts.
+    fn refuse(&self, reason: RejectReason, now: Mono) -> Finding {
+        match self.policy.mode {
+            Mode::On => Finding::Verdict(self.reject(reason, now)),
+            Mode::Shadow | Mode::Off => self.admit(),
+        }
     }
 
     /// Whether a probe may go out, the cooldown being over.
@@ -226,7 +248,7 @@ impl Breaker {
     }
 
     /// Lets a probe out. Only after [`Finding::ProbeFree`] at the same `now`.
-    pub(crate) fn grant(&mut self, turn: &mut Turn<'_>, asker: Asker, charge: Charge) -> Verdict {
+    pub(crate) fn grant(&mut self, turn: &mut Turn<'_>, asker: Asker, charge: Option<Charge>) -> Verdict {
         if self.ruling().state == State::Open {
             let from = self.state();
             self.ruling_mut().probe(turn.now);
@@ -234,7 +256,7 @@ impl Breaker {
         }
         turn.out.next_permit = turn.out.next_permit.wrapping_add(1).max(1);
         let id = turn.out.next_permit;
-        self.permits.push(Permit { id, asker, expires: turn.now.after(self.policy.probe.max), charge });
+        self.permits.push(Permit { id, asker, expires: turn.now.after(self.permit_lasts(asker)), charge });
         Verdict::Probe { generation: self.generation, permit: id }
     }
 
@@ -243,7 +265,7 @@ impl Breaker {
         let (gone, stay) =
             std::mem::take(&mut self.permits).into_iter().partition(|p| p.asker.connection == connection);
         self.permits = stay;
-        turn.out.released.extend(gone.into_iter().map(|permit: Permit| permit.charge));
+        turn.out.released.extend(gone.into_iter().filter_map(|permit: Permit| permit.charge));
         self.stop_waiting(turn, |asker| asker.connection == connection);
         if let Some(lane) = self.lanes.get_mut(&worker) {
             lane.registrations = lane.registrations.saturating_sub(1);
@@ -257,7 +279,7 @@ impl Breaker {
     pub(crate) fn take_back(&mut self, turn: &mut Turn<'_>, connection: ConnectionId, request: u32) {
         self.stop_waiting(turn, |asker| asker == Asker { connection, request });
         if let Some(held) = self.permits.iter().position(|p| p.asker == Asker { connection, request }) {
-            turn.out.released.push(self.permits.swap_remove(held).charge);
+            turn.out.released.extend(self.permits.swap_remove(held).charge);
         }
     }
 
@@ -309,7 +331,7 @@ impl Breaker {
         let permit = self.permits.iter().map(|permit| permit.expires).min();
         let end = self.forced.as_ref().and_then(|forced| forced.end);
         let idle = self.idle_at(forget_after);
-        [permit, end, idle, self.lease_wake()].into_iter().flatten().min()
+        [permit, end, idle, self.lease_wake(), self.active_wake()].into_iter().flatten().min()
     }
 
     fn idle_at(&self, forget_after: Duration) -> Option<Mono> {
@@ -323,7 +345,7 @@ impl Breaker {
         let now = turn.now;
         let (due, out) = std::mem::take(&mut self.permits).into_iter().partition(|p| p.expires <= now);
         self.permits = out;
-        turn.out.released.extend(due.into_iter().map(|permit: Permit| permit.charge));
+        turn.out.released.extend(due.into_iter().filter_map(|permit: Permit| permit.charge));
         if self.forced.as_ref().is_some_and(|forced| forced.end.is_some_and(|end| end <= now)) {
             self.release(turn, Because::new("breakerd", "its end came"));
         }
@@ -352,7 +374,7 @@ impl Breaker {
 
     /// The probes that are out count no more.
     pub(crate) fn recall(&mut self, turn: &mut Turn<'_>) {
-        turn.out.released.extend(self.permits.drain(..).map(|permit| permit.charge));
+        turn.out.released.extend(self.permits.drain(..).filter_map(|permit| permit.charge));
     }
 
     pub(crate) fn permits_out(&self) -> u32 {
@@ -361,7 +383,7 @@ impl Breaker {
 
     /// Gives back everything that it holds; the table forgets it.
     pub(crate) fn into_charges(self) -> impl Iterator<Item = Charge> {
-        let waiting = self.joint.waiting.map(|waiting| waiting.charge);
-        self.permits.into_iter().map(|permit| permit.charge).chain(waiting).chain([self.charge])
+        let waiting = self.joint.waiting.and_then(|waiting| waiting.charge);
+        self.permits.into_iter().filter_map(|permit| permit.charge).chain(waiting).chain([self.charge])
     }
 }

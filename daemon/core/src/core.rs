@@ -10,7 +10,7 @@ use crate::account::{Accounts, Held};
 use crate::breaker::{Asker, Breaker, Effects, Finding, Reporter, Turn};
 use crate::change::{Because, Change};
 use crate::joined::Fleet;
-use crate::joint::Waiting;
+use crate::lease::Waiting;
 use crate::policy::check_patch;
 use crate::refusal::Refusal;
 use crate::settings::Settings;
@@ -288,10 +288,11 @@ impl Core {
         let (lease_id, holder) = self.next_lease();
         let verdict = self.touch(now, id, |breaker, turn| {
             if by_lease {
-                breaker.await_lease(turn, Waiting { asker, deadline: query.deadline, charge }, lease_id, holder);
+                let waiting = Waiting { asker, deadline: query.deadline, charge: Some(charge) };
+                breaker.await_lease(turn, waiting, lease_id, holder);
                 return None;
             }
-            Some(breaker.grant(turn, asker, charge))
+            Some(breaker.grant(turn, asker, Some(charge)))
         });
         let table = &self.table;
         if let Some(known) = self.connections.get_mut(&connection) {
@@ -330,6 +331,7 @@ impl Core {
         self.handle_link_timeout(now);
         while let Some((_, id)) = self.table.next_wake().filter(|(at, _)| *at <= now) {
             self.touch(now, id, Breaker::handle_timeout);
+            self.tend_active(now, id);
         }
     }
 
@@ -410,6 +412,7 @@ impl Core {
         for charge in self.out.released.drain(..) {
             self.accounts.release(charge);
         }
+        self.out.actives.extend(self.out.active.take().map(|permit| (id, permit)));
         self.propose_wishes(now, id);
         Some(result)
     }
@@ -432,7 +435,7 @@ fn no_connection() -> Refusal {
 }
 
 /// A failure's texts within their bounds and printable, whatever the worker sent.
-fn bounded(outcome: &Outcome) -> Outcome {
+pub(crate) fn bounded(outcome: &Outcome) -> Outcome {
     let Outcome::Failure(failure) = outcome else { return outcome.clone() };
     let mut bounded = failure.clone();
     bounded.kind = printable(outcome::cut(&failure.kind, limits::FAILURE_KIND_BYTES_MAX));

@@ -4,19 +4,15 @@
 //! fleet is away its cell is kept as last known, and what the host then decides over it is proposed on its return.
 
 use breakerd_proto::clock::ms_up;
-use breakerd_proto::{Mono, Outcome, State};
+use breakerd_proto::{Mono, State};
 
-use crate::account::Charge;
-use crate::breaker::{Asker, Breaker, Forced, Probes, Reporter, Stand, Turn};
+use crate::breaker::{Breaker, Forced, Stand, Turn};
 use crate::cell::Cell;
 use crate::change::{Because, What};
 use crate::fleet::{LEASE_MS, OpKind, OpResult, Seen};
 use crate::joined::Life;
+use crate::lease::Waiting;
 
-/// How often a lease is renewed while its probe is out.
-const RENEW_MS: u64 = 3000;
-/// How long a lease may wait for somebody to take its probe.
-const IDLE_LEASE_MS: u64 = 1000;
 /// Evidence younger than this still counts after the fleet has changed its mind meanwhile.
 const FRESH_MS: u64 = 10_000;
 
@@ -30,8 +26,8 @@ pub(crate) struct Joint {
     pub(crate) lease: Option<String>,
     /// The end of whoever's lease there is.
     pub(crate) lease_until: Mono,
-    holder: String,
-    renew_at: Mono,
+    pub(crate) holder: String,
+    pub(crate) renew_at: Mono,
     /// The query that waits for the fleet's lease.
     pub(crate) waiting: Option<Waiting>,
     /// The host cell's trip is the fleet's business: made at this version.
@@ -39,25 +35,23 @@ pub(crate) struct Joint {
     /// The host recovered the fleet cell by itself, at this version.
     recovered: Option<u64>,
     /// The lease under which that recovery is being told, and its words.
-    confirming: Option<(String, Because)>,
+    pub(crate) confirming: Option<(String, Because)>,
     /// An operator's wish that the fleet has not answered.
     command: Option<(OpKind, Because)>,
     /// A probe's result that the fleet has not answered.
-    result: Option<(OpKind, Because)>,
-}
-
-/// A query that waits for the fleet's lease, with the receipt for its permit.
-#[derive(Debug)]
-pub(crate) struct Waiting {
-    pub(crate) asker: Asker,
-    pub(crate) deadline: Mono,
-    pub(crate) charge: Charge,
+    pub(crate) result: Option<(OpKind, Because)>,
 }
 
 impl Joint {
     /// Whether another host's lease holds.
     pub(crate) fn foreign_lease(&self, now: Mono) -> bool {
-        self.cell.state == State::HalfOpen && self.lease.is_none() && !self.holder.is_empty() && now < self.lease_until
+        now < self.foreign_until()
+    }
+
+    /// The end of another host's lease, if there is one.
+    pub(crate) fn foreign_until(&self) -> Mono {
+        let foreign = self.cell.state == State::HalfOpen && self.lease.is_none() && !self.holder.is_empty();
+        if foreign { self.lease_until } else { Mono::default() }
     }
 
     /// The host's own change to closed, until the fleet says otherwise.
@@ -71,24 +65,6 @@ impl Joint {
 }
 
 impl Breaker {
-    /// Whether a probe may go out under the fleet's rule: by a lease of this host's, which is asked for if there is none.
-    pub(crate) fn leased_probes(&self, now: Mono, more: bool) -> Probes {
-        if self.joint.waiting.is_some() || self.joint.result.is_some() {
-            return Probes::Out;
-        }
-        if self.joint.lease.is_some() && now < self.joint.lease_until {
-            return Probes::of(more);
-        }
-        if self.joint.foreign_lease(now) { Probes::Out } else { Probes::ByLease }
-    }
-
-    /// Keeps a query until the fleet has answered for the lease.
-    pub(crate) fn await_lease(&mut self, turn: &mut Turn<'_>, waiting: Waiting, lease_id: String, holder: String) {
-        self.joint.waiting = Some(waiting);
-        let because = self.joint.cell.because.clone();
-        turn.out.wishes.push((OpKind::Probe { lease_id, holder, lease_ms: LEASE_MS }, because));
-    }
-
     /// The host's trip concerns the fleet.
     pub(crate) fn propose_trip(&mut self, turn: &mut Turn<'_>) {
         self.joint.trip = Some(self.joint.version);
@@ -119,36 +95,6 @@ impl Breaker {
         } else {
             self.joint.trip = None;
             self.host.close(now, because);
-        }
-    }
-
-    /// A probe under the fleet's lease has ended: the host counts, and tells the fleet once.
-    pub(crate) fn settle_leased(&mut self, turn: &mut Turn<'_>, from: &Reporter<'_>, outcome: &Outcome) {
-        let Some(lease_id) = self.joint.lease.clone() else { return };
-        let told = match outcome {
-            Outcome::Ignored | Outcome::Abandoned => {
-                self.joint.renew_at = turn.now.after_ms(IDLE_LEASE_MS);
-                return;
-            }
-            Outcome::Success { .. } => {
-                let needed = u64::from(self.policy.probe.successes);
-                self.joint.cell.successes = self.joint.cell.successes.saturating_add(1);
-                let successes = u64::from(self.joint.cell.successes);
-                if successes < needed && self.permits_out() > 0 {
-                    return;
-                }
-                let why = format!("{successes} of {needed} probes succeeded");
-                let because = Because::new(&format!("{}@{}", from.label, turn.host), &why);
-                (OpKind::Pok { lease_id, successes, needed }, because)
-            }
-            Outcome::Failure(failure) => {
-                let (until, because) = self.reopening(turn, from, failure);
-                (OpKind::Pfail { lease_id, duration_ms: ms_up(until.left(turn.now)) }, because)
-            }
-        };
-        self.joint.result = Some(told.clone());
-        if turn.stand == Stand::Joined {
-            turn.out.wishes.push(told);
         }
     }
 
@@ -303,71 +249,6 @@ impl Breaker {
             let from = self.state();
             self.host.close(turn.now, Because::new("fleet", "the fleet has recovered since"));
             self.change(turn, from, What::Fleet);
-        }
-    }
-
-    fn lease_answered(&mut self, turn: &mut Turn<'_>, lease_id: &str, result: OpResult) {
-        self.joint.renew_at = turn.now.after_ms(IDLE_LEASE_MS);
-        let Some((lease_id, because)) = self.joint.confirming.take_if(|(confirming, _)| confirming == lease_id) else {
-            return self.answer_waiting(turn);
-        };
-        if result == OpResult::Ok {
-            let needed = u64::from(self.policy.probe.successes);
-            let told = (OpKind::Pok { lease_id, successes: needed, needed }, because);
-            self.joint.result = Some(told.clone());
-            turn.out.wishes.push(told);
-        }
-    }
-
-    /// Whoever waited for the lease gets its answer: the probe if there is one now, else the reason.
-    pub(crate) fn answer_waiting(&mut self, turn: &mut Turn<'_>) {
-        let Some(Waiting { asker, deadline, charge }) = self.joint.waiting.take() else { return };
-        let free = matches!(self.find(turn.now, turn.stand), crate::breaker::Finding::ProbeFree);
-        if free && turn.now <= deadline {
-            let verdict = self.grant(turn, asker, charge);
-            self.joint.renew_at = turn.now.after_ms(RENEW_MS);
-            turn.out.answers.push_back((asker.connection, asker.request, verdict));
-            return;
-        }
-        turn.out.released.push(charge);
-        let verdict = match self.find(turn.now, turn.stand) {
-            crate::breaker::Finding::Verdict(verdict) => verdict,
-            _ => self.reject(breakerd_proto::RejectReason::NoAnswer, turn.now),
-        };
-        turn.out.answers.push_back((asker.connection, asker.request, verdict));
-    }
-
-    /// When the lease wants something.
-    pub(crate) fn lease_wake(&self) -> Option<Mono> {
-        let waiting = self.joint.waiting.as_ref().map(|waiting| waiting.deadline.after_ms(1));
-        let lease = self.joint.lease.as_ref().filter(|_| self.joint.result.is_none()).map(|_| self.joint.renew_at);
-        [waiting, lease].into_iter().flatten().min()
-    }
-
-    /// Renews the lease while its probe is out, gives it back when nobody takes it, and answers whoever waited in vain.
-    pub(crate) fn tend_lease(&mut self, turn: &mut Turn<'_>) {
-        if self.joint.waiting.as_ref().is_some_and(|waiting| waiting.deadline < turn.now) {
-            self.answer_waiting(turn);
-        }
-        let Some(lease_id) = self.joint.lease.clone() else { return };
-        if turn.now < self.joint.renew_at || self.joint.result.is_some() {
-            return;
-        }
-        if turn.now >= self.joint.lease_until || turn.stand != Stand::Joined {
-            self.joint.lease = None;
-        } else if self.permits_out() > 0 {
-            self.joint.renew_at = turn.now.after_ms(RENEW_MS);
-            turn.out.wishes.push((OpKind::Renew { lease_id, lease_ms: LEASE_MS }, Because::default()));
-        } else {
-            self.joint.lease = None;
-            turn.out.wishes.push((OpKind::Free { lease_id }, Because::default()));
-        }
-    }
-
-    /// The connection that waits for a lease has gone, or waits no longer.
-    pub(crate) fn stop_waiting(&mut self, turn: &mut Turn<'_>, gone: impl Fn(Asker) -> bool) {
-        if let Some(waiting) = self.joint.waiting.take_if(|waiting| gone(waiting.asker)) {
-            turn.out.released.push(waiting.charge);
         }
     }
 }

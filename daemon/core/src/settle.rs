@@ -130,13 +130,13 @@ impl Breaker {
         self.change(turn, before, What::Trip);
     }
 
-    fn settle_probe(&mut self, turn: &mut Turn<'_>, from: &Reporter<'_>, permit: u64, outcome: &Outcome) {
+    pub(crate) fn settle_probe(&mut self, turn: &mut Turn<'_>, from: &Reporter<'_>, permit: u64, outcome: &Outcome) {
         let held = self.permits.iter().position(|p| p.id == permit && p.asker.connection == from.connection);
         let Some(held) = held else {
             turn.out.stale_reports = turn.out.stale_reports.saturating_add(1);
             return;
         };
-        turn.out.released.push(self.permits.swap_remove(held).charge);
+        turn.out.released.extend(self.permits.swap_remove(held).charge);
         if self.forced.is_some() {
             return;
         }

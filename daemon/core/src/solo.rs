@@ -38,8 +38,10 @@ impl Solo {
     }
 
     /// Declares the policy to use for a name: the daemon's last word, else the code's. Before its first use.
+    ///
+    /// `probe.connect` has no part in it: here no daemon connects, and a call must be the probe.
     pub fn set_policy(&mut self, now: Mono, name: &Name, policy: &PolicyPatch) {
-        self.lane(now, name, Some(policy));
+        self.lane(now, name, Some(&PolicyPatch { probe_connect: None, ..policy.clone() }));
     }
 
     /// Starts from the last that this process saw of a breaker: open until its deadline, forced until its end and for
