@@ -1,6 +1,8 @@
 //! The pure core: histories on the left, what is seen on the right.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+mod half_open;
 mod model;
+mod modes;
 mod rows;
 mod script;

@@ -10,11 +10,13 @@
 //! - `tick`: the alarm, if one is due.
 //! - `want TEXT`: the newest answer, or after `see`, is exactly this.
 //! - `see`: `STATE failures=N retry=MS gen=N` of the breaker, as the worker sees it.
+//! - `why`: who made the breaker what it is, and why.
+//! - `connect`: the connect that the daemon must make, if one is due; `connect ok`, `connect fail KIND` is its end.
 //! - `changes`: the words of all changes since the last such line.
 
 use std::collections::{BTreeMap, VecDeque};
 
-use breakerd_core::{ConnectionId, Core, Peer, Settings};
+use breakerd_core::{ActiveProbe, ConnectionId, Core, Peer, Settings};
 use breakerd_proto::message::{Action, Command, Hello, PolicyPatch, Query, Register, Report};
 use breakerd_proto::{Counts, Failure, Mono, Outcome, Override, Verdict};
 
@@ -32,6 +34,7 @@ struct World {
     workers: BTreeMap<String, Worker>,
     answer: String,
     request: u32,
+    connect: Option<ActiveProbe>,
 }
 
 /// Three failures trip, a second's cooldown without chance, one probe of at most ten seconds.
@@ -42,6 +45,7 @@ pub(crate) fn policy() -> PolicyPatch {
         cooldown_factor: Some(2.0),
         cooldown_max_ms: Some(4000),
         cooldown_jitter: Some(0.0),
+        cooldown_forget_ms: Some(0),
         probe_permits: Some(1),
         probe_successes: Some(1),
         probe_max_ms: Some(10_000),
@@ -64,6 +68,7 @@ pub(crate) fn check_with(default: PolicyPatch, history: &str) {
         workers: BTreeMap::new(),
         answer: String::new(),
         request: 0,
+        connect: None,
     };
     for (number, line) in history.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
         world.play(line.trim()).unwrap_or_else(|wrong| panic!("line {number}: {line}\n{wrong}"));
@@ -100,6 +105,12 @@ impl World {
                 Ok(())
             }
             "op" => self.operate(&rest),
+            "connect" => self.connect(&rest),
+            "why" => {
+                let view = self.core.view(self.now, "p").map_err(|refusal| refusal.sentence)?;
+                self.answer = format!("{}: {}", view.by, view.why);
+                Ok(())
+            }
             _ => self.work(&who, &verb, &rest),
         }
     }
@@ -116,6 +127,23 @@ impl World {
         let command = Command { request: 0, name: "p".to_owned(), action, because: "drill".to_owned() };
         let done = self.core.command(self.now, "root@web-1", &command);
         self.answer = done.map_or_else(|refusal| refusal.sentence, |done| done.view.state.to_string());
+        Ok(())
+    }
+
+    /// The daemon's own probe.
+    fn connect(&mut self, rest: &[&str]) -> Result<(), String> {
+        let result = match rest.first().copied() {
+            None => {
+                let due = self.core.poll_active();
+                self.answer = due.as_ref().map_or_else(|| "none".to_owned(), |due| due.target.clone());
+                self.connect = due.or(self.connect.take());
+                return Ok(());
+            }
+            Some("ok") => Ok(()),
+            Some(_) => Err(Failure::new(rest.get(1).unwrap_or(&"refused"))),
+        };
+        let permit = self.connect.as_ref().ok_or("no connect was due")?.permit;
+        self.core.handle_active(self.now, permit, result);
         Ok(())
     }
 

@@ -74,21 +74,11 @@ impl Core {
 
     /// Takes a probe for the daemon, or asks the fleet for the lease, where one is due.
     pub(crate) fn tend_active(&mut self, now: Mono, id: BreakerId) {
-        if !self.table.get(id).and_then(Breaker::active_wake).is_some_and(|at| at <= now) {
+        if self.table.get(id).and_then(Breaker::active_wake).is_none_or(|at| at > now) {
             return;
         }
         let (lease_id, holder) = self.next_lease();
-        self.touch(now, id, |breaker, turn| {
-            breaker.active_from = now.after(ACTIVE_PACE);
-            match breaker.find_probe(now, turn.stand) {
-                Finding::ProbeFree => breaker.grant_active(turn),
-                Finding::LeaseNeeded => {
-                    let waiting = Waiting { asker: Asker::DAEMON, deadline: now.after(ACTIVE_MAX), charge: None };
-                    breaker.await_lease(turn, waiting, lease_id, holder);
-                }
-                Finding::Verdict(_) => {}
-            }
-        });
+        self.touch(now, id, |breaker, turn| breaker.try_active(turn, lease_id, holder));
     }
 }
 
@@ -108,6 +98,19 @@ impl Breaker {
             && self.joint.waiting.is_none()
             && !self.permits.iter().any(|permit| permit.asker == Asker::DAEMON);
         due.then(|| cell.until.max(self.active_from).max(self.joint.foreign_until()))
+    }
+
+    /// Takes a probe for the daemon if there is one, or asks the fleet for the lease.
+    pub(crate) fn try_active(&mut self, turn: &mut Turn<'_>, lease_id: String, holder: String) {
+        self.active_from = turn.now.after(ACTIVE_PACE);
+        match self.find_probe(turn.now, turn.stand) {
+            Finding::ProbeFree => self.grant_active(turn),
+            Finding::LeaseNeeded => {
+                let waiting = Waiting { asker: Asker::DAEMON, deadline: turn.now.after(ACTIVE_MAX), charge: None };
+                self.await_lease(turn, waiting, lease_id, holder);
+            }
+            Finding::Verdict(_) => {}
+        }
     }
 
     /// Lets the daemon's own probe out.

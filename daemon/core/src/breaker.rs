@@ -10,10 +10,12 @@ use breakerd_proto::{Mode, Mono, Name, Override, RejectReason, State, Verdict, l
 use crate::account::Charge;
 use crate::cell::Cell;
 use crate::change::{Because, Change, What};
+use crate::cooldown::Backoff;
 use crate::fleet::OpKind;
 use crate::joint::Joint;
 use crate::lane::Lane;
 use crate::policy::Policy;
+use crate::probe::{Permit, Probes};
 use crate::table::BreakerId;
 use crate::window::Window;
 use crate::{ConnectionId, WorkerId};
@@ -40,6 +42,13 @@ pub(crate) enum Stand {
     JustDetached,
     /// The fleet is away: the host judges.
     Detached,
+}
+
+impl Turn<'_> {
+    /// Who of this host did something, and why.
+    pub(crate) fn because(&self, who: &str, why: &str) -> Because {
+        Because::new(&format!("{who}@{}", self.host), why)
+    }
 }
 
 /// What a turn leaves to be drained.
@@ -82,16 +91,6 @@ pub(crate) struct Asker {
     pub(crate) request: u32,
 }
 
-/// A probe that is out.
-#[derive(Debug)]
-pub(crate) struct Permit {
-    pub(crate) id: u64,
-    pub(crate) asker: Asker,
-    pub(crate) expires: Mono,
-    /// The asker's receipt; the daemon itself needs none.
-    pub(crate) charge: Option<Charge>,
-}
-
 /// What a query finds.
 #[derive(Debug)]
 pub(crate) enum Finding {
@@ -101,20 +100,6 @@ pub(crate) enum Finding {
     ProbeFree,
     /// A probe may go out once the fleet has leased it: [`Breaker::await_lease`].
     LeaseNeeded,
-}
-
-/// Whether a probe may go out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Probes {
-    Free,
-    ByLease,
-    Out,
-}
-
-impl Probes {
-    pub(crate) fn of(more: bool) -> Self {
-        if more { Self::Free } else { Self::Out }
-    }
 }
 
 /// One breaker of the table.
@@ -129,6 +114,9 @@ pub(crate) struct Breaker {
     pub(crate) joint: Joint,
     pub(crate) forced: Option<Forced>,
     pub(crate) window: Window,
+    pub(crate) backoff: Backoff,
+    /// The newest success of any worker of the host.
+    pub(crate) succeeded: Mono,
     pub(crate) lanes: BTreeMap<WorkerId, Lane>,
     pub(crate) permits: Vec<Permit>,
     /// No connect of the daemon's own begins before this.
@@ -148,6 +136,8 @@ impl Breaker {
             joint: Joint::default(),
             forced: None,
             window: Window::default(),
+            backoff: Backoff::default(),
+            succeeded: Mono::default(),
             lanes: BTreeMap::new(),
             permits: Vec::new(),
             active_from: now,
@@ -166,8 +156,9 @@ impl Breaker {
         if self.fleet_rules() { &self.joint.cell } else { &self.host }
     }
 
+    /// A breaker that only watches has its own books, and in them the fleet has no say.
     pub(crate) fn fleet_rules(&self) -> bool {
-        self.joint.cell.state != State::Closed
+        self.joint.cell.state != State::Closed && self.policy.mode == Mode::On
     }
 
     pub(crate) fn ruling_mut(&mut self) -> &mut Cell {
@@ -188,15 +179,13 @@ impl Breaker {
 
     /// May the one whose part probes are? Changes nothing.
     pub(crate) fn find_probe(&self, now: Mono, stand: Stand) -> Finding {
-        if let Some(forced) = &self.forced {
-            return Finding::Verdict(self.forced_verdict(forced, now));
-        }
         let cell = self.ruling();
-        match cell.state {
+        match (&self.forced, cell.state) {
             _ if self.policy.mode == Mode::Off => self.admit(),
-            State::Closed => self.admit(),
-            State::Open if now < cell.until => self.refuse(RejectReason::Open, now),
-            State::Open | State::HalfOpen => match self.probes(now, stand) {
+            (Some(forced), _) => Finding::Verdict(self.forced_verdict(forced, now)),
+            (None, State::Closed) => self.admit(),
+            (None, State::Open) if now < cell.until => self.refuse(RejectReason::Open, now),
+            (None, State::Open | State::HalfOpen) => match self.probes(now, stand) {
                 Probes::Free => Finding::ProbeFree,
                 Probes::ByLease => Finding::LeaseNeeded,
                 Probes::Out => self.refuse(RejectReason::Probing, now),
@@ -213,19 +202,6 @@ impl Breaker {
         match self.policy.mode {
             Mode::On => Finding::Verdict(self.reject(reason, now)),
             Mode::Shadow | Mode::Off => self.admit(),
-        }
-    }
-
-    /// Whether a probe may go out, the cooldown being over.
-    fn probes(&self, now: Mono, stand: Stand) -> Probes {
-        let more = self.permits_out() < self.policy.probe.permits;
-        match stand {
-            _ if !self.fleet_rules() => Probes::of(more),
-            Stand::Joined => self.leased_probes(now, more),
-            // Somebody's lease may still hold, and nobody can be asked.
-            _ if self.joint.foreign_lease(now) => Probes::Out,
-            Stand::Detached | Stand::Alone => Probes::of(more),
-            Stand::JustDetached => Probes::Out,
         }
     }
 
@@ -247,19 +223,6 @@ impl Breaker {
         Verdict::Reject { generation, state, reason, retry_after_ms }
     }
 
-    /// Lets a probe out. Only after [`Finding::ProbeFree`] at the same `now`.
-    pub(crate) fn grant(&mut self, turn: &mut Turn<'_>, asker: Asker, charge: Option<Charge>) -> Verdict {
-        if self.ruling().state == State::Open {
-            let from = self.state();
-            self.ruling_mut().probe(turn.now);
-            self.change(turn, from, What::Probe);
-        }
-        turn.out.next_permit = turn.out.next_permit.wrapping_add(1).max(1);
-        let id = turn.out.next_permit;
-        self.permits.push(Permit { id, asker, expires: turn.now.after(self.permit_lasts(asker)), charge });
-        Verdict::Probe { generation: self.generation, permit: id }
-    }
-
     /// The connection has ended: its probes come back, and its lane goes with the worker's last registration.
     pub(crate) fn leave(&mut self, turn: &mut Turn<'_>, connection: ConnectionId, worker: WorkerId) {
         let (gone, stay) =
@@ -275,29 +238,10 @@ impl Breaker {
         }
     }
 
-    /// Takes the permit back that this request was granted.
-    pub(crate) fn take_back(&mut self, turn: &mut Turn<'_>, connection: ConnectionId, request: u32) {
-        self.stop_waiting(turn, |asker| asker == Asker { connection, request });
-        if let Some(held) = self.permits.iter().position(|p| p.asker == Asker { connection, request }) {
-            turn.out.released.extend(self.permits.swap_remove(held).charge);
-        }
-    }
-
-    /// Whether this request waits for a probe, or the one that it was granted is still out.
-    pub(crate) fn holds(&self, connection: ConnectionId, request: u32) -> bool {
-        let asker = Asker { connection, request };
-        let waits = self.joint.waiting.as_ref().is_some_and(|waiting| waiting.asker == asker);
-        waits || self.permits.iter().any(|p| p.asker == asker)
-    }
-
-    /// The probes that the connection has out.
-    pub(crate) fn held_by(&self, connection: ConnectionId) -> usize {
-        self.permits.iter().filter(|p| p.asker.connection == connection).count()
-    }
-
     /// An operator's change to closed. What is beneath an override closes; the override stays.
     pub(crate) fn reset(&mut self, turn: &mut Turn<'_>, because: Because) {
         let from = self.state();
+        self.backoff.reset();
         self.host.close(turn.now, because.clone());
         self.joint.close(turn.now, because.clone());
         self.wish(turn, OpKind::Reset { expected: None }, because);
@@ -331,7 +275,7 @@ impl Breaker {
         let permit = self.permits.iter().map(|permit| permit.expires).min();
         let end = self.forced.as_ref().and_then(|forced| forced.end);
         let idle = self.idle_at(forget_after);
-        [permit, end, idle, self.lease_wake(), self.active_wake()].into_iter().flatten().min()
+        [permit, end, idle, self.lease_wake(), self.period_wake(), self.active_wake()].into_iter().flatten().min()
     }
 
     fn idle_at(&self, forget_after: Duration) -> Option<Mono> {
@@ -355,6 +299,7 @@ impl Breaker {
             self.host.close(now, Because::new("breakerd", "nobody has asked since its deadline"));
             self.change(turn, from, What::Idle);
         }
+        self.end_period(turn);
     }
 
     /// Every change ends here: a new generation, no evidence, no probes of the old state, one record (I4, I15).
@@ -370,15 +315,6 @@ impl Breaker {
         }
         let view = self.view(turn.now);
         turn.out.changes.push_back(Change { name: self.name.clone(), from, view, what, at: turn.now });
-    }
-
-    /// The probes that are out count no more.
-    pub(crate) fn recall(&mut self, turn: &mut Turn<'_>) {
-        turn.out.released.extend(self.permits.drain(..).filter_map(|permit| permit.charge));
-    }
-
-    pub(crate) fn permits_out(&self) -> u32 {
-        u32::try_from(self.permits.len()).unwrap_or(u32::MAX)
     }
 
     /// Gives back everything that it holds; the table forgets it.

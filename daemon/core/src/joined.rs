@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use breakerd_proto::{Link, Mono, Name};
 
-use crate::breaker::{Breaker, Stand};
+use crate::breaker::Stand;
 use crate::core::Core;
 use crate::fleet::{Counters, Fact, Heard, Keys, LinkMachine, LinkState, Op, OpKind, Request, Seen, Token};
 use crate::table::BreakerId;
@@ -146,8 +146,8 @@ impl Core {
                 Err(_) => refused.push(kind),
             }
         }
-        if refused.iter().any(|kind| matches!(kind, OpKind::Probe { .. })) {
-            self.touch(now, id, Breaker::answer_waiting);
+        for kind in refused {
+            self.touch(now, id, |breaker, turn| breaker.unanswered(turn, &kind));
         }
     }
 
@@ -183,8 +183,8 @@ impl Core {
             }
             Fact::Refused { token } | Fact::Unknown { token, .. } => {
                 let wish = self.fleet.as_mut().and_then(|fleet| fleet.tokens.remove(&token));
-                if let Some((id, OpKind::Probe { .. })) = wish {
-                    self.touch(now, id, Breaker::answer_waiting);
+                if let Some((id, kind)) = wish {
+                    self.touch(now, id, |breaker, turn| breaker.unanswered(turn, &kind));
                 }
             }
         }

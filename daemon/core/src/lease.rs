@@ -7,9 +7,11 @@ use breakerd_proto::clock::ms_up;
 use breakerd_proto::{Mono, Outcome, RejectReason};
 
 use crate::account::Charge;
-use crate::breaker::{Asker, Breaker, Finding, Probes, Reporter, Stand, Turn};
-use crate::change::Because;
+use crate::breaker::{Asker, Breaker, Finding, Reporter, Stand, Turn};
+use crate::change::{Because, What};
 use crate::fleet::{LEASE_MS, OpKind, OpResult};
+use crate::probe::Probes;
+use crate::tally::{Judgement, Tally};
 
 /// How often a lease is renewed while its probe is out.
 const RENEW_MS: u64 = 3000;
@@ -46,31 +48,79 @@ impl Breaker {
 
     /// A probe under the fleet's lease has ended: the host counts, and tells the fleet once.
     pub(crate) fn settle_leased(&mut self, turn: &mut Turn<'_>, from: &Reporter<'_>, outcome: &Outcome) {
+        if self.joint.lease.is_none() {
+            return;
+        }
+        self.joint.counted.count(outcome, turn.now);
+        if self.permits_out() == 0 {
+            self.joint.renew_at = turn.now.after_ms(IDLE_LEASE_MS);
+        }
+        let (tally, probe) = (self.tally(), &self.policy.probe);
+        match tally.judge(probe) {
+            Judgement::Undecided if self.permits_out() == 0 => self.tell_some(turn, from.label),
+            Judgement::Undecided => {}
+            Judgement::Recover => {
+                let because = turn.because(from.label, &tally.recovery(probe));
+                self.tell_recovery(turn, because);
+            }
+            Judgement::Reopen => {
+                let because = turn.because(from.label, &tally.reopening(probe, outcome));
+                self.tell_reopening(turn, because);
+            }
+        }
+    }
+
+    /// The last probe of this lease is in and more must succeed: the fleet adds up, whoever makes them. A rate is decided
+    /// by one host, since what the fleet keeps has no place for failures.
+    fn tell_some(&mut self, turn: &mut Turn<'_>, label: &str) {
         let Some(lease_id) = self.joint.lease.clone() else { return };
-        let told = match outcome {
-            Outcome::Ignored | Outcome::Abandoned => {
-                self.joint.renew_at = turn.now.after_ms(IDLE_LEASE_MS);
-                return;
-            }
-            Outcome::Success { .. } => {
-                let needed = u64::from(self.policy.probe.successes);
-                self.joint.cell.successes = self.joint.cell.successes.saturating_add(1);
-                let successes = u64::from(self.joint.cell.successes);
-                if successes < needed && self.permits_out() > 0 {
-                    return;
-                }
-                let why = format!("{successes} of {needed} probes succeeded");
-                let because = Because::new(&format!("{}@{}", from.label, turn.host), &why);
-                (OpKind::Pok { lease_id, successes, needed }, because)
-            }
-            Outcome::Failure(failure) => {
-                let (until, because) = self.reopening(turn, from, failure);
-                (OpKind::Pfail { lease_id, duration_ms: ms_up(until.left(turn.now)) }, because)
-            }
-        };
-        self.joint.result = Some(told.clone());
+        let successes = self.joint.counted.successes;
+        if successes == 0 || self.policy.probe.rate.is_some() || turn.stand != Stand::Joined {
+            return;
+        }
+        let because = turn.because(label, &self.tally().recovery(&self.policy.probe));
+        self.joint.counted = Tally::default();
+        let needed = u64::from(self.policy.probe.successes);
+        self.tell(turn, OpKind::Pok { lease_id, successes: successes.into(), needed }, because);
+    }
+
+    /// While the fleet is away the host goes by its own word, and the lease's result waits for the fleet's return.
+    fn tell_recovery(&mut self, turn: &mut Turn<'_>, because: Because) {
+        let Some(lease_id) = self.joint.lease.clone() else { return };
+        let successes = std::mem::take(&mut self.joint.counted).successes.into();
+        // Decided here, by all that were made: whatever count the fleet has, it is enough.
+        self.tell(turn, OpKind::Pok { lease_id, successes, needed: 0 }, because.clone());
+        if turn.stand != Stand::Joined {
+            self.recover_alone(turn, because);
+        }
+    }
+
+    fn tell_reopening(&mut self, turn: &mut Turn<'_>, because: Because) {
+        let Some(lease_id) = self.joint.lease.clone() else { return };
+        let (until, step) = self.reopening(turn);
+        self.joint.counted = Tally::default();
+        let duration_ms = ms_up(until.left(turn.now));
+        self.tell(turn, OpKind::Pfail { lease_id, duration_ms }, because.clone());
+        if turn.stand != Stand::Joined {
+            let from = self.state();
+            self.joint.cell.open(turn.now, until, step, because);
+            self.change(turn, from, What::Reopen);
+        }
+    }
+
+    fn tell(&mut self, turn: &mut Turn<'_>, kind: OpKind, because: Because) {
+        self.joint.result = Some((kind.clone(), because.clone()));
+        self.joint.untold = false;
         if turn.stand == Stand::Joined {
-            turn.out.wishes.push(told);
+            turn.out.wishes.push((kind, because));
+        }
+    }
+
+    /// Half-open has lasted too long: its lease's holder says so.
+    pub(crate) fn reopen_leased(&mut self, turn: &mut Turn<'_>) {
+        if self.joint.lease.is_some() && self.joint.result.is_none() {
+            let because = self.undecided(turn);
+            self.tell_reopening(turn, because);
         }
     }
 
@@ -80,10 +130,7 @@ impl Breaker {
             return self.answer_waiting(turn);
         };
         if result == OpResult::Ok {
-            let needed = u64::from(self.policy.probe.successes);
-            let told = (OpKind::Pok { lease_id, successes: needed, needed }, because);
-            self.joint.result = Some(told.clone());
-            turn.out.wishes.push(told);
+            self.tell(turn, OpKind::Pok { lease_id, successes: 0, needed: 0 }, because);
         }
     }
 
@@ -113,7 +160,8 @@ impl Breaker {
     /// When the lease wants something.
     pub(crate) fn lease_wake(&self) -> Option<Mono> {
         let waiting = self.joint.waiting.as_ref().map(|waiting| waiting.deadline.after_ms(1));
-        let lease = self.joint.lease.as_ref().filter(|_| self.joint.result.is_none()).map(|_| self.joint.renew_at);
+        let quiet = self.joint.result.is_some() && !self.joint.untold;
+        let lease = self.joint.lease.as_ref().filter(|_| !quiet).map(|_| self.joint.renew_at);
         [waiting, lease].into_iter().flatten().min()
     }
 
@@ -123,14 +171,25 @@ impl Breaker {
             self.answer_waiting(turn);
         }
         let Some(lease_id) = self.joint.lease.clone() else { return };
-        if turn.now < self.joint.renew_at || self.joint.result.is_some() {
+        if turn.now < self.joint.renew_at {
             return;
         }
+        if let Some(result) = &self.joint.result {
+            if std::mem::take(&mut self.joint.untold) && turn.stand == Stand::Joined {
+                turn.out.wishes.push(result.clone());
+            }
+            return;
+        }
+        let idle = self.permits_out() == 0;
         if turn.now >= self.joint.lease_until || turn.stand != Stand::Joined {
             self.joint.lease = None;
-        } else if self.permits_out() > 0 {
+        } else if !idle {
             self.joint.renew_at = turn.now.after_ms(RENEW_MS);
             turn.out.wishes.push((OpKind::Renew { lease_id, lease_ms: LEASE_MS }, Because::default()));
+        } else if self.joint.counted.successes > 0 && self.policy.probe.rate.is_none() {
+            self.tell_some(turn, "breakerd");
+        } else if turn.now >= self.period_ends() {
+            self.reopen_leased(turn);
         } else {
             self.joint.lease = None;
             turn.out.wishes.push((OpKind::Free { lease_id }, Because::default()));

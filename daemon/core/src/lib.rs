@@ -26,6 +26,7 @@ mod lane;
 mod lease;
 mod pattern;
 mod policy;
+mod probe;
 mod read;
 mod refusal;
 mod settings;
@@ -34,6 +35,7 @@ mod shown;
 mod snapshot;
 mod solo;
 mod table;
+mod tally;
 mod window;
 mod worker;
 

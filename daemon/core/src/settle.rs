@@ -4,14 +4,17 @@ use breakerd_proto::clock::ms_up;
 use breakerd_proto::{Failure, Mode, Mono, Outcome, State, limits};
 
 use crate::WorkerId;
-use crate::breaker::{Breaker, Reporter, Stand, Turn};
-use crate::change::{Because, What};
+use crate::breaker::{Breaker, Reporter, Turn};
+use crate::change::What;
 use crate::fleet::OpKind;
 
 impl Breaker {
     /// Successes that the counts show and no report told: they end runs.
     pub(crate) fn missed(&mut self, now: Mono, worker: WorkerId, successes: u64, generation: u64) {
         let evidence = self.is_evidence(generation);
+        if successes > 0 {
+            self.succeeded = self.succeeded.max(now);
+        }
         let Some(lane) = self.lanes.get_mut(&worker) else { return };
         lane.successes_total = lane.successes_total.saturating_add(successes);
         if evidence && successes > 0 {
@@ -31,6 +34,9 @@ impl Breaker {
     ) {
         let at = at.min(turn.now);
         self.note(from.worker, at, outcome);
+        if matches!(outcome, Outcome::Success { .. }) {
+            self.succeeded = self.succeeded.max(at);
+        }
         if permit != 0 {
             return self.settle_probe(turn, from, permit, outcome);
         }
@@ -118,69 +124,14 @@ impl Breaker {
             (false, true) => format!("{pooled} consecutive failures over all workers, last {}", failure.kind),
             (false, false) => return,
         };
-        let because = Because::new(&format!("{}@{}", from.label, turn.host), &why);
-        let lasts = self.policy.cooldown.lasts(0, turn.rng);
-        let before = self.state();
-        self.host.trip(turn.now, lasts, because);
-        self.host.until = self.host.until.max(wish(failure, at).unwrap_or_default());
+        let because = turn.because(from.label, &why);
         let contradicted = pooled < enough && self.window.contradicts(from.worker, began);
-        if self.policy.mode == Mode::On && !contradicted {
-            self.propose_trip(turn);
-        }
-        self.change(turn, before, What::Trip);
-    }
-
-    pub(crate) fn settle_probe(&mut self, turn: &mut Turn<'_>, from: &Reporter<'_>, permit: u64, outcome: &Outcome) {
-        let held = self.permits.iter().position(|p| p.id == permit && p.asker.connection == from.connection);
-        let Some(held) = held else {
-            turn.out.stale_reports = turn.out.stale_reports.saturating_add(1);
-            return;
-        };
-        turn.out.released.extend(self.permits.swap_remove(held).charge);
-        if self.forced.is_some() {
-            return;
-        }
-        if let (Outcome::Failure(_), Some(lane)) = (outcome, self.lanes.get_mut(&from.worker)) {
-            lane.failures = lane.failures.saturating_add(1);
-        }
-        if self.fleet_rules() && turn.stand == Stand::Joined || self.joint.lease.is_some() {
-            return self.settle_leased(turn, from, outcome);
-        }
-        let before = self.state();
-        match outcome {
-            Outcome::Ignored | Outcome::Abandoned => {}
-            Outcome::Success { .. } => {
-                let need = self.policy.probe.successes;
-                let cell = self.ruling_mut();
-                cell.successes = cell.successes.saturating_add(1);
-                let done = cell.successes;
-                if done >= need {
-                    let why = format!("{done} of {need} probes succeeded");
-                    let because = Because::new(&format!("{}@{}", from.label, turn.host), &why);
-                    self.recover_alone(turn.now, because);
-                    self.change(turn, before, What::Recover);
-                }
-            }
-            Outcome::Failure(failure) => {
-                let (until, because) = self.reopening(turn, from, failure);
-                let cell = self.ruling_mut();
-                cell.reopen(turn.now, until.left(turn.now), because);
-                self.change(turn, before, What::Reopen);
-            }
-        }
-    }
-
-    /// Until when a failed probe keeps it open, and the words for it.
-    pub(crate) fn reopening(&self, turn: &mut Turn<'_>, from: &Reporter<'_>, failure: &Failure) -> (Mono, Because) {
-        let lasts = self.policy.cooldown.lasts(self.ruling().step.saturating_add(1), turn.rng);
-        let until = turn.now.after(lasts).max(wish(failure, turn.now).unwrap_or_default());
-        let why = format!("the probe failed: {}", failure.kind);
-        (until, Because::new(&format!("{}@{}", from.label, turn.host), &why))
+        self.trip(turn, wish(failure, at), contradicted, because);
     }
 }
 
 /// Until when the provider wishes to be left alone, capped.
-fn wish(failure: &Failure, at: Mono) -> Option<Mono> {
+pub(crate) fn wish(failure: &Failure, at: Mono) -> Option<Mono> {
     let most = ms_up(limits::RETRY_AFTER_MAX);
     failure.retry_after_ms.map(|ms| at.after_ms(ms.min(most)))
 }

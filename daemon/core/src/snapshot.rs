@@ -10,6 +10,7 @@ use breakerd_proto::{Mono, Name, Override, State};
 use crate::cell::Cell;
 use crate::change::Because;
 use crate::core::Core;
+use crate::tally::Tally;
 
 /// The part of the table that a restart keeps.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -93,8 +94,9 @@ impl Core {
                     state: if open { State::Open } else { State::Closed },
                     until: if open { now.after(saved.left.min(most)) } else { Mono::default() },
                     step: saved.step,
-                    successes: 0,
+                    tally: Tally::default(),
                     since: now.before(saved.age),
+                    opened: now.before(saved.age),
                     because: saved.because.clone(),
                 };
                 if fleet {
