@@ -20,6 +20,8 @@ mod change;
 mod cooldown;
 mod core;
 pub mod fleet;
+#[cfg(test)]
+mod hosts;
 mod joined;
 mod joint;
 mod lane;

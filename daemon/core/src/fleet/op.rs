@@ -155,6 +155,12 @@ impl Op {
 }
 
 impl OpKind {
+    /// The script's word for it.
+    #[cfg(test)]
+    pub(crate) fn word(&self) -> &'static str {
+        self.words().0
+    }
+
     /// The script's word for it, and its arguments.
     fn words(&self) -> (&'static str, [String; 3]) {
         let none = String::new;
