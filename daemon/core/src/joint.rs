@@ -338,7 +338,13 @@ impl Breaker {
         match kind {
             OpKind::Trip { .. } if result == OpResult::Stale && !self.fleet_rules() => self.trip_refused(turn),
             OpKind::Probe { lease_id, .. } => self.lease_answered(turn, lease_id, result),
-            OpKind::Pok { .. } | OpKind::Pfail { .. } => self.joint.result = None,
+            OpKind::Pok { .. } | OpKind::Pfail { .. } => {
+                self.joint.result = None;
+                if result != OpResult::Ok {
+                    // Whatever overtook it, the lease is this host's no longer.
+                    self.joint.lease = None;
+                }
+            }
             _ => {}
         }
     }

@@ -186,6 +186,9 @@ impl Breaker {
         } else if !idle {
             self.joint.renew_at = turn.now.after_ms(RENEW_MS);
             turn.out.wishes.push((OpKind::Renew { lease_id, lease_ms: LEASE_MS }, Because::default()));
+        } else if self.forced.is_some() {
+            // The fleet hears no result while an override lies over the state.
+            self.joint.lease = None;
         } else if self.joint.counted.successes > 0 && self.policy.probe.rate.is_none() {
             self.tell_some(turn, "breakerd");
         } else if turn.now >= self.period_ends() {

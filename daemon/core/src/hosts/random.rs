@@ -53,6 +53,50 @@ fn play(fleet: &mut Fleet, step: &Step) {
     }
 }
 
+/// One step where the daemons probe.
+#[derive(Clone, Debug)]
+enum Daemon {
+    Pass(u64),
+    Jump(u64),
+    Trip(usize),
+    /// The oldest connect of a host ends, well or not.
+    End(usize, bool),
+    /// Its end is never told.
+    Lose(usize),
+    Force(usize),
+    Release(usize),
+}
+
+fn daemon_step() -> impl Strategy<Value = Daemon> {
+    let host = 0..HOSTS;
+    prop_oneof![
+        4 => prop_oneof![Just(1), Just(1000), Just(4000), Just(20_000)].prop_map(Daemon::Pass),
+        1 => prop_oneof![Just(15_000), Just(700_000)].prop_map(Daemon::Jump),
+        3 => host.clone().prop_map(Daemon::Trip),
+        4 => (host.clone(), any::<bool>()).prop_map(|(host, well)| Daemon::End(host, well)),
+        1 => host.clone().prop_map(Daemon::Lose),
+        1 => host.clone().prop_map(Daemon::Force),
+        2 => host.prop_map(Daemon::Release),
+    ]
+}
+
+fn play_daemon(fleet: &mut Fleet, step: &Daemon) {
+    match *step {
+        Daemon::Pass(ms) => fleet.pass(ms),
+        Daemon::Jump(ms) => fleet.jump(ms),
+        Daemon::Trip(host) => fleet.trip(host),
+        Daemon::End(host, _) | Daemon::Lose(host) if fleet.hosts[host].connects.is_empty() => {}
+        Daemon::End(host, true) => fleet.connected(host, &Outcome::SUCCESS),
+        Daemon::End(host, false) => fleet.connected(host, &Outcome::failure("connection-refused")),
+        Daemon::Lose(host) => drop(fleet.hosts[host].connects.pop()),
+        Daemon::Force(host) => {
+            let to = breakerd_proto::Override::ForcedOpen;
+            fleet.operator(host, |breaker, turn, because| breaker.force(turn, to, None, because));
+        }
+        Daemon::Release(host) => fleet.operator(host, Breaker::release),
+    }
+}
+
 /// Probes that are out under the fleet's cell, of the hosts that hear the fleet.
 fn leased_out(fleet: &Fleet) -> usize {
     let joined = fleet.hosts.iter().filter(|host| host.stand == Stand::Joined && host.breaker.fleet_rules());
@@ -105,6 +149,31 @@ proptest! {
         for host in &fleet.hosts {
             prop_assert_eq!(host.breaker.permits.len(), 0);
         }
+    }
+
+    /// Where a daemon probes no worker ever does, one daemon of the fleet connects at a time, and nothing sticks (I3, I6).
+    #[test]
+    fn one_daemon_probes_and_no_worker(steps in proptest::collection::vec(daemon_step(), 1..80)) {
+        let mut policy = policy();
+        policy.probe.connect = Some("db:5432".to_owned());
+        let mut fleet = Fleet::of(HOSTS, &policy);
+        for step in &steps {
+            play_daemon(&mut fleet, step);
+            prop_assert!(leased_out(&fleet) <= 1, "I6");
+            for host in 0..HOSTS {
+                prop_assert_ne!(fleet.ask(host), "probe");
+            }
+        }
+        fleet.operator(0, Breaker::release);
+        for _ in 0..60 {
+            fleet.pass(1000);
+            for host in 0..HOSTS {
+                while !fleet.hosts[host].connects.is_empty() {
+                    fleet.connected(host, &Outcome::SUCCESS);
+                }
+            }
+        }
+        prop_assert_eq!(fleet.states(), vec![State::Closed; HOSTS]);
     }
 
     /// A dependency that stays down gets no more probes a minute than the backoff's longest cooldown allows, however many
