@@ -368,8 +368,13 @@ impl Dialogue {
             Event::Refused { request, code, sentence } => match up.unexplained.remove(&request) {
                 Some((key, reply)) => (key.request, reply),
                 None => {
-                    if code == Code::Quota && !std::mem::replace(&mut self.full_told, true) {
-                        self.full = Some(sentence.clone());
+                    let what = match code {
+                        Code::Quota => Some("calls go unguarded"),
+                        Code::QuotaRejects => Some("calls are rejected, as their policy says"),
+                        _ => None,
+                    };
+                    if let Some(what) = what.filter(|_| !std::mem::replace(&mut self.full_told, true)) {
+                        self.full = Some(format!("{what}: {sentence}"));
                     }
                     (request, Reply::Refused(code, sentence))
                 }
@@ -440,7 +445,7 @@ impl Dialogue {
     /// What to tell people: once that the daemon's books are full, and once each time that it is gone.
     pub(crate) fn warning(&mut self) -> Option<(Warn, String)> {
         if let Some(sentence) = self.full.take() {
-            return Some((self.place.warn.clone()?, format!("calls go unguarded: {sentence}")));
+            return Some((self.place.warn.clone()?, sentence));
         }
         if self.up.is_some() || self.warned {
             return None;

@@ -3,7 +3,7 @@
 //! Tasks only turn bytes into events; the loop alone touches the core. After each event it drains the core: changes to
 //! log, watchers and snapshot, then the next alarm.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::panic::AssertUnwindSafe;
@@ -17,11 +17,12 @@ use breakerd_proto::{Code, Link, Mono};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, mpsc};
 
-use crate::config::Config;
+use crate::config::{Config, Faults};
 use crate::connection::{End, Heard, Line, Number};
 use crate::fleet;
 use crate::listen::{Accepted, Door, ListenError, Listening};
 use crate::outbox::Outbox;
+use crate::reload;
 use crate::snapshot::{Place, Writer};
 use crate::timer::Timer;
 
@@ -42,6 +43,8 @@ pub(crate) enum Event {
     Gone(Number, End),
     /// The fleet's carrier has something to tell.
     Fleet(breakerd_core::fleet::Heard),
+    /// The configuration was read anew.
+    Reload(Box<Result<Config, Faults>>),
     /// An operator or systemd asks to stop.
     Stop,
     /// A deadline may have come.
@@ -93,6 +96,8 @@ pub(crate) struct Drive {
     pub(crate) instance: u64,
     pub(crate) started: Mono,
     pub(crate) peers: BTreeMap<Number, Peer>,
+    /// The accounts that the log has told of finding no room for a name.
+    pub(crate) over_quota: BTreeSet<u32>,
     writer: Writer,
     save_at: Option<Mono>,
     carrier: Option<fleet::Requests>,
@@ -102,10 +107,11 @@ pub(crate) struct Drive {
 }
 
 /// Serves until told to stop.
-pub(crate) async fn run(config: Config) -> Result<(), StartError> {
+pub(crate) async fn run(config: Config, read: reload::Read) -> Result<(), StartError> {
     let (events, mut queue) = mpsc::channel(EVENTS_MAX);
     // Before the sockets exist: a stop that comes between must find its handler, or they would be left behind.
     watch_signals(&events).map_err(StartError::Runtime)?;
+    reload::watch(read, events.clone()).map_err(StartError::Runtime)?;
     let (mut workers, mut control) = listen(&config).map_err(StartError::Listen)?;
     let mut timer = Timer::new().map_err(StartError::Runtime)?;
     let (carrier, mut fleet) = config.fleet.as_ref().map(|fleet| fleet::start(fleet.into())).unzip();
@@ -180,6 +186,7 @@ impl Drive {
             instance,
             started: now,
             peers: BTreeMap::new(),
+            over_quota: BTreeSet::new(),
             writer,
             save_at: None,
             carrier,
@@ -229,6 +236,7 @@ impl Drive {
                 self.save_if_due(now);
             }
             Event::Fleet(heard) => self.core.handle_heard(now, heard),
+            Event::Reload(read) => self.reload(now, *read),
             Event::Stop => {}
         }
     }

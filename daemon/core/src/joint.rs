@@ -60,6 +60,31 @@ impl Joint {
         self.cell.state == State::HalfOpen && self.lease.is_none() && !self.holder.is_empty() && now < self.lease_until
     }
 
+    /// Whether nothing waits for the fleet and nothing is to be told to it.
+    pub(crate) fn owes_nothing(&self) -> bool {
+        let Self {
+            version: _,
+            cell: _,
+            lease,
+            lease_until: _,
+            holder: _,
+            renew_at: _,
+            waiting,
+            trip,
+            recovered,
+            confirming,
+            command,
+            result,
+        } = self;
+        let told = trip.is_none() && recovered.is_none() && command.is_none() && result.is_none();
+        told && lease.is_none() && waiting.is_none() && confirming.is_none()
+    }
+
+    /// Whether the fleet has never spoken of the breaker, nor the host to the fleet.
+    pub(crate) fn is_fresh(&self) -> bool {
+        self.owes_nothing() && self.cell == Cell::default()
+    }
+
     /// The host's own change to closed, until the fleet says otherwise.
     pub(crate) fn close(&mut self, now: Mono, because: Because) {
         self.cell.close(now, because);

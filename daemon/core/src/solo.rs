@@ -39,7 +39,9 @@ impl Solo {
 
     /// Declares the policy to use for a name: the daemon's last word, else the code's. Before its first use.
     pub fn set_policy(&mut self, now: Mono, name: &Name, policy: &PolicyPatch) {
-        self.lane(now, name, Some(policy));
+        // Only a daemon connects by itself.
+        let policy = PolicyPatch { probe_connect: None, ..policy.clone() };
+        self.lane(now, name, Some(&policy));
     }
 
     /// Starts from the last that this process saw of a breaker: open until its deadline, forced until its end and for
