@@ -1,6 +1,10 @@
 //! The pure core: histories on the left, what is seen on the right.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+mod counts;
+mod host;
 mod model;
+mod names;
+mod reload;
 mod rows;
 mod script;
