@@ -3,5 +3,6 @@
 
 mod config;
 mod footprint;
+mod reload;
 mod restart;
 mod takeover;

@@ -8,4 +8,5 @@ mod half_open;
 mod operate;
 mod pages;
 mod quota;
+mod untold;
 mod watch;
