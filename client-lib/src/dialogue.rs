@@ -372,7 +372,11 @@ impl Dialogue {
             Event::Refused { request, code, sentence } => match up.unexplained.remove(&request) {
                 Some((key, reply)) => (key.request, reply),
                 None => {
-                    let what = (code == Code::Quota).then_some("calls go unguarded");
+                    let what = match code {
+                        Code::Quota => Some("calls go unguarded"),
+                        Code::QuotaRejects => Some("calls are rejected, as their policy says"),
+                        _ => None,
+                    };
                     if let Some(what) = what {
                         let calls = up.full.take().map_or(0, |full| full.calls);
                         up.full = Some(Full { calls: calls.saturating_add(1), why: format!("{what}: {sentence}") });

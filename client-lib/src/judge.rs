@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use breakerd_proto::limits::RETRY_AFTER_MAX;
-use breakerd_proto::{Fallback, Mode, Mono, RejectReason, State, Verdict};
+use breakerd_proto::{Code, Fallback, Mode, Mono, RejectReason, State, Verdict};
 
 use crate::attachment::Attachment;
 use crate::dialogue::Reply;
@@ -14,6 +14,10 @@ use crate::permit::{From, Permit, Rejected};
 
 /// When to ask again after an answer that did not come.
 const NO_ANSWER_RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// The answer on a name that no quota has room for, where its policy says so.
+const NO_ROOM: Verdict =
+    Verdict::Reject { generation: 0, state: State::Closed, reason: RejectReason::Quota, retry_after_ms: Some(1000) };
 
 /// What decides beside the answer.
 #[derive(Clone, Copy, Debug)]
@@ -44,6 +48,7 @@ impl Case<'_> {
             }
             Reply::Silent => self.as_last_seen(now),
             Reply::Absent => self.alone(now),
+            Reply::Refused(Code::QuotaRejects, _) => self.obey(now, &NO_ROOM, From::Nobody),
             // The daemon's books are full, and our limits must not become the outage (I7).
             _ => Ok(self.unguarded()),
         }

@@ -83,7 +83,10 @@ impl Known {
 
     /// A daemon has taken the declaration.
     pub(crate) fn handle_registered(&self, now: Mono, instance: u64, policy: &PolicyPatch, view: &View) {
-        self.seen.store(Some(Arc::new(Seen::of(now, instance, view, Arc::new(policy.clone()), 0))));
+        // The same daemon tells it again when its settings have changed, and that ends no run.
+        let same = |seen: &Seen| (seen.instance, seen.generation) == (instance, view.generation);
+        let failures = self.seen().filter(|seen| same(seen)).map_or(0, |seen| seen.failures);
+        self.seen.store(Some(Arc::new(Seen::of(now, instance, view, Arc::new(policy.clone()), failures))));
     }
 
     /// A daemon has told what the breaker is.

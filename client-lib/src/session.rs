@@ -36,6 +36,8 @@ pub(crate) struct Session {
 #[derive(Debug, Default)]
 struct Lane {
     number: Option<u32>,
+    /// The daemon goes by other settings since it told the policy: it is asked for it with the next question.
+    outdated: bool,
     /// Requests that wait for the number.
     waiting: Vec<u32>,
     counts: Counts,
@@ -118,14 +120,14 @@ impl Session {
     pub(crate) fn report(&mut self, name: &Name, settled: Settled) {
         let Some(lane) = self.lanes.get_mut(name) else { return };
         let Some(number) = lane.number else { return };
-        count(&mut lane.counts, &settled.outcome);
         let Settled { generation, permit, at, outcome } = settled;
         let evidence = matches!(outcome, Outcome::Success { .. } | Outcome::Failure(_));
-        if permit == 0 && (!evidence || !self.channel.has_room()) {
-            return;
+        let told = permit != 0 || evidence && self.channel.has_room();
+        lane.counts.count(generation, &outcome, told);
+        if told {
+            let (at, counts) = (self.skew.theirs(at), lane.counts.tell());
+            self.channel.queue(&Report { lane: number, generation, permit, at, outcome, counts }.into());
         }
-        let at = self.skew.theirs(at);
-        self.channel.queue(&Report { lane: number, generation, permit, at, outcome, counts: lane.counts }.into());
     }
 
     /// The asker waits no longer: what it is granted goes back. An answer that comes late still tells what the breaker is.
@@ -195,6 +197,10 @@ impl Session {
                 Pending::Register(name) => self.unregistered(&name, no.code, &no.sentence),
                 _ => Some(Event::Refused { request: no.request, code: no.code, sentence: no.sentence }),
             },
+            ToClient::Reloaded(_) => {
+                self.lanes.values_mut().for_each(|lane| lane.outdated = true);
+                None
+            }
             // Only watchers and operators ask for the rest.
             _ => None,
         }
@@ -243,7 +249,7 @@ impl Session {
     fn send_of_lane(&mut self, lane: u32, request: u32) {
         let message = match self.pending.get(&request) {
             Some(Pending::Query { name, deadline }) => {
-                let counts = self.lanes.get(name).map(|lane| lane.counts).unwrap_or_default();
+                let counts = self.lanes.get_mut(name).map(|lane| lane.counts.tell()).unwrap_or_default();
                 Query { request, lane, deadline: self.skew.theirs(*deadline), counts }.into()
             }
             Some(Pending::Observe(_)) => Observe { request, lane }.into(),
@@ -252,10 +258,11 @@ impl Session {
         self.channel.queue(&message);
     }
 
-    /// Tells the daemon that this connection uses the breaker, if it does not know it.
+    /// Tells the daemon that this connection uses the breaker, if it does not know it, or its policy may be another.
     pub(crate) fn declare(&mut self, name: &Name, policy: Option<&PolicyPatch>) {
-        if !self.lanes.contains_key(name) {
-            self.lanes.insert(name.clone(), Lane::default());
+        let fresh = !self.lanes.contains_key(name);
+        let lane = self.lanes.entry(name.clone()).or_default();
+        if std::mem::take(&mut lane.outdated) || fresh {
             self.register(name, policy);
         }
     }
@@ -271,17 +278,6 @@ impl Session {
             Some(_) => self.channel.queue(&message),
             None => self.held.push(message),
         }
-    }
-}
-
-fn count(counts: &mut Counts, outcome: &Outcome) {
-    match outcome {
-        Outcome::Success { slow } => {
-            counts.successes = counts.successes.saturating_add(1);
-            counts.slow = counts.slow.saturating_add(u64::from(*slow));
-        }
-        Outcome::Failure(_) => counts.failures = counts.failures.saturating_add(1),
-        Outcome::Ignored | Outcome::Abandoned => {}
     }
 }
 

@@ -3,7 +3,7 @@
 //! Tasks only turn bytes into events; the loop alone touches the core. After each event it drains the core: changes to
 //! log, watchers and snapshot, then the next alarm.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::panic::AssertUnwindSafe;
@@ -18,11 +18,12 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, mpsc};
 
 use crate::active::Connects;
-use crate::config::Config;
+use crate::config::{Config, Faults};
 use crate::connection::{End, Heard, Line, Number};
 use crate::fleet;
 use crate::listen::{Accepted, Door, ListenError, Listening};
 use crate::outbox::Outbox;
+use crate::reload;
 use crate::snapshot::{Place, Writer};
 use crate::timer::Timer;
 
@@ -45,6 +46,8 @@ pub(crate) enum Event {
     Fleet(breakerd_core::fleet::Heard),
     /// A connect of the daemon's own has ended.
     Active(ActivePermit, Result<(), Failure>),
+    /// The configuration was read anew.
+    Reload(Box<Result<Config, Faults>>),
     /// An operator or systemd asks to stop.
     Stop,
     /// A deadline may have come.
@@ -96,6 +99,8 @@ pub(crate) struct Drive {
     pub(crate) instance: u64,
     pub(crate) started: Mono,
     pub(crate) peers: BTreeMap<Number, Peer>,
+    /// The accounts that the log has told of finding no room for a name.
+    pub(crate) over_quota: BTreeSet<u32>,
     writer: Writer,
     save_at: Option<Mono>,
     carrier: Option<fleet::Requests>,
@@ -106,10 +111,11 @@ pub(crate) struct Drive {
 }
 
 /// Serves until told to stop.
-pub(crate) async fn run(config: Config) -> Result<(), StartError> {
+pub(crate) async fn run(config: Config, read: reload::Read) -> Result<(), StartError> {
     let (events, mut queue) = mpsc::channel(EVENTS_MAX);
     // Before the sockets exist: a stop that comes between must find its handler, or they would be left behind.
     watch_signals(&events).map_err(StartError::Runtime)?;
+    reload::watch(read, events.clone()).map_err(StartError::Runtime)?;
     let (mut workers, mut control) = listen(&config).map_err(StartError::Listen)?;
     let mut timer = Timer::new().map_err(StartError::Runtime)?;
     let (carrier, mut fleet) = config.fleet.as_ref().map(|fleet| fleet::start(fleet.into())).unzip();
@@ -184,6 +190,7 @@ impl Drive {
             instance,
             started: now,
             peers: BTreeMap::new(),
+            over_quota: BTreeSet::new(),
             writer,
             save_at: None,
             carrier,
@@ -235,6 +242,7 @@ impl Drive {
             }
             Event::Fleet(heard) => self.core.handle_heard(now, heard),
             Event::Active(permit, ended) => self.core.handle_active(now, permit, ended),
+            Event::Reload(read) => self.reload(now, *read),
             Event::Stop => {}
         }
     }

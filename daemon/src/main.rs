@@ -10,6 +10,7 @@ mod drive;
 mod fleet;
 mod listen;
 mod outbox;
+mod reload;
 mod requests;
 mod service;
 mod snapshot;

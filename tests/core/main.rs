@@ -1,8 +1,12 @@
 //! The pure core: histories on the left, what is seen on the right.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+mod counts;
 mod half_open;
+mod host;
 mod model;
 mod modes;
+mod names;
+mod reload;
 mod rows;
 mod script;

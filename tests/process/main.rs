@@ -4,6 +4,7 @@
 mod config;
 mod footprint;
 mod private;
+mod reload;
 mod restart;
 mod shown;
 mod takeover;

@@ -137,7 +137,10 @@ class Worker:
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.socket.settimeout(20)
         self.socket.connect(str(path))
-        self.counts = {"successes": 0, "slow": 0, "failures": 0}
+        self.counts = {
+            "successes": 0, "slow": 0, "failures": 0,
+            "untold": {"generation": 0, "failures": 0, "run": 0},
+        }
         self.requests = itertools.count(1)
         self.send(
             "Hello", version_min=1, version_max=1, features=0, pid=os.getpid(), nonce=next(self.nonces),

@@ -10,5 +10,6 @@ mod operate;
 mod pages;
 mod quota;
 mod tokio_client;
+mod untold;
 mod watch;
 mod wire_client;

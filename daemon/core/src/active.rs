@@ -13,8 +13,9 @@ use breakerd_proto::{Failure, Mode, Mono, Name, Outcome, State};
 
 use crate::WorkerId;
 use crate::breaker::{Asker, Breaker, Finding, Reporter, Turn};
-use crate::core::{Core, bounded};
+use crate::core::Core;
 use crate::lease::Waiting;
+use crate::report::bounded;
 use crate::table::BreakerId;
 use crate::worker::ConnectionId;
 
@@ -74,7 +75,7 @@ impl Core {
 
     /// Takes a probe for the daemon, or asks the fleet for the lease, where one is due.
     pub(crate) fn tend_active(&mut self, now: Mono, id: BreakerId) {
-        if self.table.get(id).and_then(Breaker::active_wake).is_none_or(|at| at > now) {
+        if self.table.get(id).and_then(|breaker| breaker.active_wake()).is_none_or(|at| at > now) {
             return;
         }
         let (lease_id, holder) = self.next_lease();

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use breakerd_proto::clock::ms_up;
+use breakerd_proto::message::PolicyPatch;
 use breakerd_proto::{Mode, Mono, Name, Override, RejectReason, State, Verdict, limits};
 
 use crate::account::Charge;
@@ -107,8 +108,8 @@ pub(crate) enum Finding {
 pub(crate) struct Breaker {
     pub(crate) name: Name,
     pub(crate) policy: Arc<Policy>,
-    /// The account that first used it pays for the name.
-    pub(crate) charge: Charge,
+    /// What the code that uses it said of its policy.
+    pub(crate) declared: Option<Arc<PolicyPatch>>,
     pub(crate) generation: u64,
     pub(crate) host: Cell,
     pub(crate) joint: Joint,
@@ -126,11 +127,11 @@ pub(crate) struct Breaker {
 }
 
 impl Breaker {
-    pub(crate) fn new(name: Name, policy: Arc<Policy>, charge: Charge, now: Mono) -> Self {
+    pub(crate) fn new(name: Name, policy: Arc<Policy>, now: Mono) -> Self {
         Self {
             name,
             policy,
-            charge,
+            declared: None,
             generation: 1,
             host: Cell { since: now, ..Cell::default() },
             joint: Joint::default(),
@@ -163,11 +164,6 @@ impl Breaker {
 
     pub(crate) fn ruling_mut(&mut self) -> &mut Cell {
         if self.fleet_rules() { &mut self.joint.cell } else { &mut self.host }
-    }
-
-    /// Whether the table may forget it: closed, no override, no worker that has registered it.
-    pub(crate) fn is_idle(&self) -> bool {
-        self.state() == State::Closed && self.forced.is_none() && self.lanes.is_empty()
     }
 
     /// May a worker call? Changes nothing.
@@ -315,11 +311,5 @@ impl Breaker {
         }
         let view = self.view(turn.now);
         turn.out.changes.push_back(Change { name: self.name.clone(), from, view, what, at: turn.now });
-    }
-
-    /// Gives back everything that it holds; the table forgets it.
-    pub(crate) fn into_charges(self) -> impl Iterator<Item = Charge> {
-        let waiting = self.joint.waiting.and_then(|waiting| waiting.charge);
-        self.permits.into_iter().filter_map(|permit| permit.charge).chain(waiting).chain([self.charge])
     }
 }

@@ -93,6 +93,35 @@ impl Joint {
         if foreign { self.lease_until } else { Mono::default() }
     }
 
+    /// Whether nothing waits for the fleet and nothing is to be told to it.
+    pub(crate) fn owes_nothing(&self) -> bool {
+        let Self {
+            version: _,
+            cell: _,
+            lease,
+            lease_until: _,
+            holder: _,
+            renew_at: _,
+            waiting,
+            trip,
+            recovered,
+            confirming,
+            command,
+            result,
+            untold: _, // says something of `result` alone
+            counted,
+            due: _,
+        } = self;
+        let told = trip.is_none() && recovered.is_none() && command.is_none() && result.is_none();
+        let told = told && *counted == Tally::default();
+        told && lease.is_none() && waiting.is_none() && confirming.is_none()
+    }
+
+    /// Whether the fleet has never spoken of the breaker, nor the host to the fleet.
+    pub(crate) fn is_fresh(&self) -> bool {
+        self.owes_nothing() && self.cell == Cell::default()
+    }
+
     /// The host's own change to closed, until the fleet says otherwise.
     pub(crate) fn close(&mut self, now: Mono, because: Because) {
         self.cell.close(now, because);

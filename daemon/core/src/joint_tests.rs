@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use breakerd_proto::{Mono, Name, State};
 
-use crate::account::{Accounts, Held};
 use crate::breaker::{Breaker, Effects, Stand, Turn};
 use crate::change::Because;
 use crate::fleet::{OpKind, Seen, Value};
@@ -26,8 +25,7 @@ impl Host {
     /// Detached at [`BASE`], and tripped by its own evidence.
     fn tripped_alone() -> Self {
         let now = Mono::default().after_ms(1_000_000);
-        let charge = Accounts::default().charge(0, Held::Name, 1).unwrap();
-        let mut breaker = Breaker::new(Name::parse("openai").unwrap(), Arc::new(Policy::default()), charge, now);
+        let mut breaker = Breaker::new(Name::parse("openai").unwrap(), Arc::new(Policy::default()), now);
         breaker.joint.version = BASE;
         breaker.host.open(now, now.after(Duration::from_secs(120)), 0, Because::new("w[1]@h", "test"));
         let mut host = Self { now, breaker, out: Effects::default(), rng: fastrand::Rng::with_seed(1) };

@@ -44,6 +44,12 @@ impl Lane {
         self.last_failure = Some((failure.clone(), at));
     }
 
+    /// The same for failures that nobody knows the kind of: one whose kind is known stays in sight.
+    pub(crate) fn note_unreported(&mut self, failure: &Failure, at: Mono, failures: u64) {
+        self.failures_total = self.failures_total.saturating_add(failures);
+        self.last_failure.get_or_insert_with(|| (failure.clone(), at));
+    }
+
     pub(crate) fn last_failure(&self, now: Mono) -> Option<LastFailure> {
         self.last_failure.as_ref().map(|(failure, at)| LastFailure {
             kind: failure.kind.clone(),

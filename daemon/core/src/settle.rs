@@ -56,7 +56,7 @@ impl Breaker {
     }
 
     /// Whether an ordinary call's outcome from this generation counts (I5).
-    fn is_evidence(&self, generation: u64) -> bool {
+    pub(crate) fn is_evidence(&self, generation: u64) -> bool {
         generation == self.generation
             && self.forced.is_none()
             && self.ruling().state == State::Closed
@@ -113,7 +113,7 @@ impl Breaker {
     }
 
     /// A failure that is evidence: the runs grow, and one that is long enough trips.
-    fn judge(&mut self, turn: &mut Turn<'_>, from: &Reporter<'_>, at: Mono, failure: &Failure) {
+    pub(crate) fn judge(&mut self, turn: &mut Turn<'_>, from: &Reporter<'_>, at: Mono, failure: &Failure) {
         let Some(lane) = self.lanes.get_mut(&from.worker) else { return };
         lane.failures = lane.failures.saturating_add(1);
         let (run, began) = lane.fail(self.generation, at);

@@ -59,7 +59,7 @@ impl Core {
     /// What a restart must keep, as of now.
     #[must_use]
     pub fn save(&self, now: Mono) -> Snapshot {
-        let kept = self.table.after("").filter(|b| b.ruling().state != State::Closed || b.forced.is_some());
+        let kept = self.table.each_awake().filter(|b| b.ruling().state != State::Closed || b.forced.is_some());
         let breakers = kept.map(|b| SavedBreaker {
             name: b.name.clone(),
             generation: b.generation,

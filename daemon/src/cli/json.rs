@@ -55,6 +55,7 @@ pub(super) fn daemon(daemon: &Daemon) -> Value {
         "workers": daemon.workers,
         "breakers": daemon.breakers,
         "stale_reports": daemon.stale_reports,
+        "over_quota": daemon.over_quota,
     })
 }
 

@@ -130,7 +130,11 @@ pub(super) fn foot(daemon: &Daemon) -> String {
         }
     };
     let workers = count(u64::from(daemon.workers), "worker", "workers");
-    safe(&format!("{link} · {workers} · up {}", exact(daemon.up_ms)))
+    let over = match daemon.over_quota {
+        0 => String::new(),
+        calls => format!(" · {} over quota", count(calls, "call", "calls")),
+    };
+    safe(&format!("{link} · {workers} · up {}{over}", exact(daemon.up_ms)))
 }
 
 fn one(global: &Global, description: &Description) -> Result<(), Failure> {
@@ -285,6 +289,7 @@ shadow        closed       3 h    -         0         mode shadow"
             workers: 4,
             breakers: 3,
             stale_reports: 0,
+            over_quota: 0,
         };
         assert_eq!(foot(&daemon), "joined redis://10.0.0.5:6379 as \"prod\" · 4 workers · up 3 h 2 min");
         daemon.link = Link::Detached;
@@ -294,5 +299,7 @@ shadow        closed       3 h    -         0         mode shadow"
         );
         (daemon.link, daemon.workers) = (Link::Standalone, 1);
         assert_eq!(foot(&daemon), "standalone · 1 worker · up 3 h 2 min");
+        daemon.over_quota = 7;
+        assert_eq!(foot(&daemon), "standalone · 1 worker · up 3 h 2 min · 7 calls over quota");
     }
 }

@@ -13,7 +13,6 @@ use std::time::Duration;
 use breakerd_proto::{Failure, Mono, Name, Outcome, State, Verdict};
 
 use self::judge::Judge;
-use crate::account::{Accounts, Held};
 use crate::breaker::{Asker, Breaker, Effects, Finding, Reporter, Stand, Turn};
 use crate::change::Because;
 use crate::cooldown::Cooldown;
@@ -75,11 +74,10 @@ impl Fleet {
     fn of(hosts: usize, policy: &Policy) -> Self {
         let now = Mono::default().after_ms(1_000_000);
         let host = |number: usize| {
-            let charge = Accounts::default().charge(0, Held::Name, 1).unwrap();
             let name = Name::parse("openai").unwrap();
             Host {
                 name: format!("h{number}"),
-                breaker: Breaker::new(name, Arc::new(policy.clone()), charge, now),
+                breaker: Breaker::new(name, Arc::new(policy.clone()), now),
                 rng: fastrand::Rng::with_seed(1),
                 stand: Stand::Joined,
                 detached: now,
