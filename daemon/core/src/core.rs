@@ -11,6 +11,7 @@ use crate::breaker::{Asker, Breaker, Effects, Finding, Reporter, Turn};
 use crate::change::{Because, Change};
 use crate::joined::Fleet;
 use crate::joint::Waiting;
+use crate::judge::untold;
 use crate::policy::check_patch;
 use crate::refusal::Refusal;
 use crate::settings::Settings;
@@ -237,8 +238,8 @@ impl Core {
         Ok(())
     }
 
-    /// Books the successes that the counts show and no report told. A count that goes back is a peer's lie or a
-    /// restart; it becomes the new baseline and tells nothing.
+    /// Books what the counts show and no report told. A count that goes back is a peer's lie or a restart; it becomes the
+    /// new baseline and tells nothing.
     fn make_good(
         &mut self,
         now: Mono,
@@ -252,12 +253,13 @@ impl Core {
         let registration = known.lanes.get_mut(usize::try_from(lane).ok()?)?;
         let told = std::mem::replace(&mut registration.told, counts);
         let id = registration.breaker;
-        let reported = u64::from(report.is_some_and(|r| matches!(r.outcome, Outcome::Success { .. })));
-        let missed = counts.successes.saturating_sub(told.successes).saturating_sub(reported);
-        if missed > 0 {
-            let breaker = self.table.get_mut(id)?;
-            let generation = report.map_or(breaker.generation, |report| report.generation);
-            breaker.missed(now, worker, missed, generation);
+        let missed = untold(told, counts, report.map(|report| &report.outcome));
+        if missed != Counts::default() {
+            let generation = report.map(|report| report.generation);
+            self.touch(now, id, |breaker, _| {
+                let generation = generation.unwrap_or(breaker.generation);
+                breaker.missed(now, worker, missed, generation);
+            });
         }
         Some(worker)
     }

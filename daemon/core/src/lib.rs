@@ -20,6 +20,7 @@ mod core;
 pub mod fleet;
 mod joined;
 mod joint;
+mod judge;
 mod lane;
 mod pattern;
 mod policy;
