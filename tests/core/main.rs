@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod counts;
+mod evidence;
 mod half_open;
 mod host;
 mod model;
@@ -10,3 +11,4 @@ mod names;
 mod reload;
 mod rows;
 mod script;
+mod trips;

@@ -271,7 +271,9 @@ impl Breaker {
         let permit = self.permits.iter().map(|permit| permit.expires).min();
         let end = self.forced.as_ref().and_then(|forced| forced.end);
         let idle = self.idle_at(forget_after);
-        [permit, end, idle, self.lease_wake(), self.period_wake(), self.active_wake()].into_iter().flatten().min()
+        let period = self.period_wake();
+        let review = self.window.review_at();
+        [permit, end, idle, self.lease_wake(), period, self.active_wake(), review].into_iter().flatten().min()
     }
 
     fn idle_at(&self, forget_after: Duration) -> Option<Mono> {
@@ -290,6 +292,7 @@ impl Breaker {
             self.release(turn, Because::new("breakerd", "its end came"));
         }
         self.tend_lease(turn);
+        self.window.review(now, self.lanes.values().any(Lane::in_run));
         if self.idle_at(turn.forget_after).is_some_and(|at| at <= now) {
             let from = self.state();
             self.host.close(now, Because::new("breakerd", "nobody has asked since its deadline"));

@@ -38,6 +38,11 @@ impl Lane {
         self.failures = 0;
     }
 
+    /// Whether a run is under way.
+    pub(crate) fn in_run(&self) -> bool {
+        self.run > 0
+    }
+
     /// Keeps a failure for people, evidence or not.
     pub(crate) fn note(&mut self, failure: &Failure, at: Mono) {
         self.failures_total = self.failures_total.saturating_add(1);

@@ -24,6 +24,7 @@ pub mod fleet;
 mod hosts;
 mod joined;
 mod joint;
+mod judge;
 mod lane;
 mod lease;
 mod pattern;

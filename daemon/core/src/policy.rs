@@ -398,3 +398,8 @@ impl fmt::Display for BadPolicy {
 }
 
 impl std::error::Error for BadPolicy {}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+#[path = "policy_tests.rs"]
+mod tests;

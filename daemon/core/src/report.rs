@@ -48,17 +48,18 @@ impl Core {
         // Whatever was left out happened after the last report, so no success since then can be older than it.
         let after = registration.told_at;
         registration.told_at = report.map_or(after, |report| report.at.min(now));
-        let (success, failure) = match report.map(|report| &report.outcome) {
-            Some(Outcome::Success { .. }) => (1, 0),
-            Some(Outcome::Failure(_)) => (0, 1),
-            _ => (0, 0),
+        let (success, slow, failure) = match report.map(|report| &report.outcome) {
+            Some(Outcome::Success { slow }) => (1, u64::from(*slow), 0),
+            Some(Outcome::Failure(_)) => (0, 0, 1),
+            _ => (0, 0, 0),
         };
         let successes = counts.successes.saturating_sub(told.successes).saturating_sub(success);
+        let slow = counts.slow.saturating_sub(told.slow).saturating_sub(slow);
         let failures = counts.failures.saturating_sub(told.failures).saturating_sub(failure);
         if successes > 0 {
             let breaker = self.table.get_mut(id)?;
             let generation = report.map_or(breaker.generation, |report| report.generation);
-            breaker.missed(now, worker, successes, generation);
+            breaker.missed(now, worker, (successes, slow), generation);
         }
         if failures > 0 {
             let label = self.workers.get(&worker).map(|worker| worker.label.clone()).unwrap_or_default();
@@ -83,7 +84,7 @@ impl Breaker {
         if self.is_evidence(untold.generation) {
             later = run;
             for _ in 0..run.min(UNREPORTED_EVIDENCE_MAX) {
-                self.judge(turn, from, at, &failure);
+                self.failed(turn, from, at, &failure);
                 later -= 1;
                 if self.generation != untold.generation {
                     break;

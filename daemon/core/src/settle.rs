@@ -1,4 +1,4 @@
-//! What reports do to a breaker: evidence, stragglers, probes.
+//! What reports do to a breaker: each is evidence, a straggler, or the end of a probe.
 
 use breakerd_proto::clock::ms_up;
 use breakerd_proto::{Failure, Mode, Mono, Outcome, State, limits};
@@ -9,20 +9,6 @@ use crate::change::What;
 use crate::fleet::OpKind;
 
 impl Breaker {
-    /// Successes that the counts show and no report told: they end runs.
-    pub(crate) fn missed(&mut self, now: Mono, worker: WorkerId, successes: u64, generation: u64) {
-        let evidence = self.is_evidence(generation);
-        if successes > 0 {
-            self.succeeded = self.succeeded.max(now);
-        }
-        let Some(lane) = self.lanes.get_mut(&worker) else { return };
-        lane.successes_total = lane.successes_total.saturating_add(successes);
-        if evidence && successes > 0 {
-            lane.end_run();
-            self.window.succeed(worker, now);
-        }
-    }
-
     /// A call has ended. `at` is the worker's stamp.
     pub(crate) fn settle(
         &mut self,
@@ -33,34 +19,27 @@ impl Breaker {
         outcome: &Outcome,
     ) {
         let at = at.min(turn.now);
-        self.note(from.worker, at, outcome);
-        if matches!(outcome, Outcome::Success { .. }) {
-            self.succeeded = self.succeeded.max(at);
+        let counts = self.policy.mode != Mode::Off;
+        if counts {
+            self.note(from.worker, at, outcome);
+            if matches!(outcome, Outcome::Success { .. }) {
+                self.succeeded = self.succeeded.max(at);
+            }
         }
         if permit != 0 {
             return self.settle_probe(turn, from, permit, outcome);
+        }
+        if !counts {
+            return;
         }
         if !self.is_evidence(generation) {
             return self.settle_stale(turn, from, (generation, at), outcome);
         }
         match outcome {
-            Outcome::Success { .. } => {
-                if let Some(lane) = self.lanes.get_mut(&from.worker) {
-                    lane.end_run();
-                }
-                self.window.succeed(from.worker, at);
-            }
-            Outcome::Failure(failure) => self.judge(turn, from, at, failure),
+            Outcome::Success { slow } => self.succeeded(turn, from, at, *slow),
+            Outcome::Failure(failure) => self.failed(turn, from, at, failure),
             Outcome::Ignored | Outcome::Abandoned => {}
         }
-    }
-
-    /// Whether an ordinary call's outcome from this generation counts (I5).
-    pub(crate) fn is_evidence(&self, generation: u64) -> bool {
-        generation == self.generation
-            && self.forced.is_none()
-            && self.ruling().state == State::Closed
-            && self.policy.mode != Mode::Off
     }
 
     /// Totals and last failure, which people look at whatever the rule makes of them.
@@ -76,7 +55,8 @@ impl Breaker {
         }
     }
 
-    /// A straggler: its lane shows it while the breaker is not closed, and a provider's wish may move a deadline.
+    /// A straggler. A success may end a run. A failure shows in its lane while the breaker is not closed, and the provider's
+    /// wish that came with it may move a deadline.
     fn settle_stale(
         &mut self,
         turn: &mut Turn<'_>,
@@ -87,7 +67,11 @@ impl Breaker {
         if generation != self.generation {
             turn.out.stale_reports = turn.out.stale_reports.saturating_add(1);
         }
-        let Outcome::Failure(failure) = outcome else { return };
+        let failure = match outcome {
+            Outcome::Failure(failure) => failure,
+            Outcome::Success { .. } => return self.straggled(from.worker, at),
+            Outcome::Ignored | Outcome::Abandoned => return,
+        };
         if self.state() == State::Closed && self.forced.is_none() {
             return;
         }
@@ -110,23 +94,6 @@ impl Breaker {
             turn.out.wishes.push((OpKind::Extend { expected, duration_ms }, because));
         }
         self.change(turn, from, What::Extend);
-    }
-
-    /// A failure that is evidence: the runs grow, and one that is long enough trips.
-    pub(crate) fn judge(&mut self, turn: &mut Turn<'_>, from: &Reporter<'_>, at: Mono, failure: &Failure) {
-        let Some(lane) = self.lanes.get_mut(&from.worker) else { return };
-        lane.failures = lane.failures.saturating_add(1);
-        let (run, began) = lane.fail(self.generation, at);
-        let pooled = self.window.fail(at);
-        let enough = self.policy.trip.consecutive_failures;
-        let why = match (run >= enough, pooled >= enough) {
-            (true, _) => format!("{run} consecutive failures, last {}", failure.kind),
-            (false, true) => format!("{pooled} consecutive failures over all workers, last {}", failure.kind),
-            (false, false) => return,
-        };
-        let because = turn.because(from.label, &why);
-        let contradicted = pooled < enough && self.window.contradicts(from.worker, began);
-        self.trip(turn, wish(failure, at), contradicted, because);
     }
 }
 

@@ -65,17 +65,18 @@ pub(crate) struct Registration {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Told {
     pub(crate) successes: u64,
+    pub(crate) slow: u64,
     pub(crate) failures: u64,
 }
 
 impl From<&Counts> for Told {
     fn from(counts: &Counts) -> Self {
-        Self { successes: counts.successes, failures: counts.failures }
+        Self { successes: counts.successes, slow: counts.slow, failures: counts.failures }
     }
 }
 
 // A connection may register names by the ten thousand, and each costs so much beside the name's share of the table.
-const _: () = assert!(size_of::<Registration>() <= 56);
+const _: () = assert!(size_of::<Registration>() <= 64);
 
 impl Connection {
     pub(crate) fn new(worker: WorkerId, uid: u32, charge: Charge) -> Self {
