@@ -118,7 +118,8 @@ pub(crate) struct Breaker {
     pub(crate) backoff: Backoff,
     /// The newest success of any worker of the host.
     pub(crate) succeeded: Mono,
-    pub(crate) lanes: BTreeMap<WorkerId, Lane>,
+    /// Boxed, since a map has room for eleven where most breakers have one.
+    pub(crate) lanes: BTreeMap<WorkerId, Box<Lane>>,
     pub(crate) permits: Vec<Permit>,
     /// No connect of the daemon's own begins before this.
     pub(crate) active_from: Mono,
@@ -310,7 +311,7 @@ impl Breaker {
         }
         let fresh = self.state() == State::Closed && !matches!(what, What::Force);
         if fresh {
-            self.lanes.values_mut().for_each(Lane::end_run);
+            self.lanes.values_mut().for_each(|lane| lane.end_run());
         }
         let view = self.view(turn.now);
         turn.out.changes.push_back(Change { name: self.name.clone(), from, view, what, at: turn.now });

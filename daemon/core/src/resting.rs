@@ -38,6 +38,12 @@ struct RestingLane {
     successes_total: u64,
 }
 
+impl RestingLane {
+    fn of(worker: WorkerId, lane: &Lane) -> Self {
+        Self { worker, registrations: lane.registrations, successes_total: lane.successes_total }
+    }
+}
+
 // A name's share of the table must stay small, since there may be a hundred thousand of them.
 const _: () = assert!(size_of::<Resting>() <= 72);
 const _: () = assert!(size_of::<RestingLane>() <= 24);
@@ -117,17 +123,13 @@ impl Breaker {
         {
             return None;
         }
-        let lane = |(worker, lane): (&WorkerId, &Lane)| {
-            let Lane { registrations, successes_total, .. } = *lane;
-            RestingLane { worker: *worker, registrations, successes_total }
-        };
         Some(Resting {
             name: name.clone(),
             ruled: Ruled { policy: Arc::clone(policy), declared: declared.clone() },
             generation: *generation,
             since: host.since,
             failures_total: *failures_total,
-            lanes: lanes.iter().map(lane).collect(),
+            lanes: lanes.iter().map(|(worker, lane)| RestingLane::of(*worker, lane)).collect(),
         })
     }
 
