@@ -293,7 +293,7 @@ impl Breaker {
             self.release(turn, Because::new("breakerd", "its end came"));
         }
         self.tend_lease(turn);
-        self.window.review(now, self.lanes.values().any(Lane::in_run));
+        self.window.review(now, self.lanes.values().any(|lane| lane.in_run()));
         if self.idle_at(turn.forget_after).is_some_and(|at| at <= now) {
             let from = self.state();
             self.host.close(now, Because::new("breakerd", "nobody has asked since its deadline"));
