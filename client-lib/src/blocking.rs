@@ -2,7 +2,6 @@
 //!
 //! A call waits for its daemon at most 5 ms, the first of a process at most 250 ms, and never fails by our trouble.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,10 +11,12 @@ use breakerd_core::check_patch;
 use breakerd_proto::clock::ms_up;
 use breakerd_proto::limits::{ASYNC_WAIT_MAX, SYNC_WAIT_MAX};
 use breakerd_proto::message::{Action, LastFailure, PolicyPatch, View};
-use breakerd_proto::{Code, Failure, Fallback, Mode, Mono, Name, Outcome, Override, State};
+use breakerd_proto::{Code, Fallback, Mode, Mono, Name, Outcome, Override, State};
 
 use crate::attachment::Attachment;
 use crate::board::Spot;
+use crate::breakers::Breakers;
+use crate::classify::{Terms, by_type};
 use crate::dialogue::{Place, Question, Reply, Standing};
 use crate::error::{BadBreaker, CallError, FirstError, OperatorError, ResetError};
 use crate::fallback::Alone;
@@ -42,7 +43,7 @@ pub struct Client {
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) options: Options,
-    known: ArcSwap<BTreeMap<Name, Arc<Known>>>,
+    breakers: Breakers,
     process: ArcSwap<Process>,
 }
 
@@ -115,7 +116,7 @@ impl Client {
 
     pub(crate) fn new(options: Options) -> Self {
         let process = ArcSwap::from_pointee(Process::new(&options));
-        Self { shared: Arc::new(Shared { options, known: ArcSwap::default(), process }) }
+        Self { shared: Arc::new(Shared { options, breakers: Breakers::new(), process }) }
     }
 
     /// The breaker of this name, behind the process's prefix.
@@ -163,16 +164,8 @@ impl Client {
         for name in names {
             let breaker = self.breaker(name).map_err(FirstError::Bad)?;
             match breaker.admit() {
+                Ok(permit) => return settle_first(permit, call(&breaker)),
                 Err(no) => rejected.push(no),
-                Ok(permit) => {
-                    let result = call(&breaker);
-                    permit.settle(classify(&result));
-                    let name = breaker.name().clone();
-                    return match result {
-                        Ok(value) => Ok((name, value)),
-                        Err(error) => Err(FirstError::Failed(name, error)),
-                    };
-                }
             }
         }
         Err(FirstError::Rejected(rejected))
@@ -184,7 +177,11 @@ impl Client {
         self.shared.health(LOOK_WAIT_MAX)
     }
 
-    /// Every change of every breaker, over a connection of its own. Blocks while there is none.
+    /// Every change of every breaker from here on, over a connection of its own. Blocks while there is none.
+    ///
+    /// Who reads too slowly is told how many changes were dropped, by [`WatchEvent::Lagged`](crate::WatchEvent), and looks at
+    /// what each breaker is anew. When the daemon goes the stream ends with an error: call this again, and take whatever
+    /// happened between for missed.
     ///
     /// # Errors
     /// [`OperatorError`]: here, unlike in a guarded call, there is no fallback.
@@ -214,15 +211,11 @@ impl Shared {
     }
 
     fn know(&self, name: &Name, policy: Option<&PolicyPatch>) -> Arc<Known> {
-        loop {
-            let all = self.known.load_full();
-            if let Some(known) = all.get(name) {
-                return Arc::clone(known);
-            }
-            let mut more = BTreeMap::clone(&all);
-            more.insert(name.clone(), Arc::new(Known::new(name.clone(), policy.cloned())));
-            self.known.compare_and_swap(&all, Arc::new(more));
-        }
+        self.breakers.get_or_insert(name, || self.unknown(name, policy))
+    }
+
+    fn unknown(&self, name: &Name, policy: Option<&PolicyPatch>) -> Known {
+        Known::new(name.clone(), policy.cloned(), self.options.warn.clone())
     }
 
     /// The daemon is given so long to answer.
@@ -232,8 +225,8 @@ impl Shared {
         }
         let (process, now) = (self.process(), Mono::now());
         // Any breaker does: the question is about the daemon.
-        let known = self.known.load().values().next().cloned();
-        let known = known.or_else(|| Name::parse("health").ok().map(|name| Arc::new(Known::new(name, None))));
+        let known = self.breakers.any();
+        let known = known.or_else(|| Name::parse("health").ok().map(|name| Arc::new(self.unknown(&name, None))));
         if let Some(known) = known {
             // Whatever it answers, the standing tells it.
             drop(process.main.ask(&known, Question::About, now.after(wait)));
@@ -241,8 +234,8 @@ impl Shared {
         let path = self.options.socket.clone();
         let now = Mono::now();
         match process.main.standing(now) {
-            Standing::Attached { welcome, fleet } => {
-                Health::Attached { release: welcome.release, link: fleet, fleet: welcome.fleet, path }
+            Standing::Attached { welcome, fleet, full } => {
+                Health::Attached { release: welcome.release, link: fleet, fleet: welcome.fleet, path, full }
             }
             Standing::Silent(since) => Health::Silent { since: now.since(since), path },
             Standing::Away(since, why) => {
@@ -279,27 +272,34 @@ impl Breaker {
         &self.known.name
     }
 
+    /// What is decided of its policy, as far as this process knows: the whole of it as the daemon last sent it, else what
+    /// the code says.
+    #[must_use]
+    pub fn policy(&self) -> Option<Arc<PolicyPatch>> {
+        self.known.policy()
+    }
+
     /// Makes the call if it may be made. `Ok` is a success, `Err` a failure whose kind is the error's type.
     ///
     /// # Errors
     /// [`CallError`].
     pub fn call<T, E>(&self, call: impl FnOnce() -> Result<T, E>) -> Result<T, CallError<E>> {
-        self.call_classified(call, classify)
+        self.call_classified(call, by_type)
     }
 
-    /// The same with your own judge of what the result is evidence of.
+    /// The same with your own judge of what the result is evidence of; [`classify`](crate::classify) has some ready.
     ///
     /// # Errors
     /// [`CallError`].
     pub fn call_classified<T, E>(
         &self,
         call: impl FnOnce() -> Result<T, E>,
-        classify: impl FnOnce(&Result<T, E>) -> Outcome,
+        classify: impl FnOnce(&Result<T, E>, Terms<'_>) -> Outcome,
     ) -> Result<T, CallError<E>> {
         // Closed on the board: no message, no clock, no allocation, no lock, nothing but this thread's own counter.
         if let Some((spot, generation)) = self.admitted_by_board() {
             let result = call();
-            match classify(&result) {
+            match classify(&result, Terms::of(&self.known, false)) {
                 Outcome::Success { slow } => spot.succeed(slow),
                 outcome => self.tell(spot, generation, outcome),
             }
@@ -307,7 +307,8 @@ impl Breaker {
         }
         let permit = self.admit().map_err(CallError::Rejected)?;
         let result = call();
-        permit.settle(classify(&result));
+        let outcome = classify(&result, permit.terms());
+        permit.settle(outcome);
         result.map_err(CallError::Failed)
     }
 
@@ -444,21 +445,14 @@ fn closed() -> View {
     }
 }
 
-/// `Ok` is a success, `Err` a failure whose kind is the error's type: its text may hold what no log should.
-pub(crate) fn classify<T, E>(result: &Result<T, E>) -> Outcome {
+/// Settles a call under the first breaker that admitted it.
+pub(crate) fn settle_first<T, E>(permit: Permit, result: Result<T, E>) -> Result<(Name, T), FirstError<E>> {
+    let name = permit.breaker().clone();
+    let outcome = by_type(&result, permit.terms());
+    permit.settle(outcome);
     match result {
-        Ok(_) => Outcome::SUCCESS,
-        Err(_) => Outcome::Failure(Failure::new(&type_word(std::any::type_name::<E>()))),
-    }
-}
-
-/// `alloc::boxed::Box<dyn core::error::Error>` is `Box`, `reqwest::error::Error` is `reqwest::Error`.
-fn type_word(name: &str) -> String {
-    let plain = name.split('<').next().unwrap_or(name);
-    match plain.split("::").collect::<Vec<_>>()[..] {
-        [] | [_] => plain.to_owned(),
-        ["alloc" | "core" | "std", .., last] => last.to_owned(),
-        [first, .., last] => format!("{first}::{last}"),
+        Ok(value) => Ok((name, value)),
+        Err(error) => Err(FirstError::Failed(name, error)),
     }
 }
 

@@ -2,8 +2,8 @@
 
 use std::sync::Mutex;
 
-use breakerd_proto::RejectReason;
 use breakerd_proto::clock::Mono;
+use breakerd_proto::{Failure, RejectReason};
 
 use super::*;
 use crate::error::ConnectError;
@@ -50,7 +50,7 @@ fn the_whole_interface_with_no_daemon_ever() {
     assert_eq!(breaker.call(|| Ok::<_, ()>(7)), Ok(7));
     assert_eq!(breaker.call(|| Err::<(), _>("no")), Err(CallError::Failed("no")));
     assert_eq!(breaker.observe().failures, 1);
-    let ignored = breaker.call_classified(|| Err::<(), _>(400), |_| Outcome::Ignored);
+    let ignored = breaker.call_classified(|| Err::<(), _>(400), |_, _| Outcome::Ignored);
     assert_eq!(ignored, Err(CallError::Failed(400)));
     drop(breaker.admit().unwrap());
     assert_eq!(breaker.observe().failures, 1, "neither ignored nor abandoned calls are evidence");
@@ -72,6 +72,20 @@ fn the_whole_interface_with_no_daemon_ever() {
     assert_eq!(client.health().to_string(), format!("no daemon at {}, local", path.display()));
     assert!(matches!(client.changes(), Err(OperatorError::Lost(ConnectError::Absent { .. }))));
     assert_eq!(warned.lock().unwrap().len(), 1, "{warned:?}");
+}
+
+/// As litellm#40130 did not have it: there a late failure set a shorter cooldown over the running one.
+#[test]
+fn a_late_failure_neither_shortens_nor_restarts_the_cooldown() {
+    let breaker = lonely().breaker_with("openai", three()).unwrap();
+    let (late, later) = (breaker.admit().unwrap(), breaker.admit().unwrap());
+    trip(&breaker);
+    let left = || breaker.observe().retry_after.unwrap();
+    let before = left();
+    late.fail(Failure::new("http-429").with_retry_after_ms(1));
+    later.fail(Failure::new("http-503"));
+    let after = left();
+    assert!(after <= before && after + Duration::from_secs(5) > before, "{before:?}, then {after:?}");
 }
 
 #[test]
@@ -247,17 +261,4 @@ fn a_forked_child_has_a_connection_of_its_own_and_settles_nothing_of_its_parents
         probe.succeed();
         assert_eq!(told(&breaker).state, State::Closed);
     });
-}
-
-#[test]
-fn kinds_by_type() {
-    for (name, expect) in [
-        ("reqwest::error::Error", "reqwest::Error"),
-        ("alloc::boxed::Box<dyn core::error::Error>", "Box"),
-        ("std::io::error::Error", "Error"),
-        ("MyError", "MyError"),
-        ("&str", "&str"),
-    ] {
-        assert_eq!(type_word(name), expect);
-    }
 }

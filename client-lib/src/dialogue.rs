@@ -15,6 +15,7 @@ use crate::board::Memory;
 use crate::connect::connect_now;
 use crate::error::{ConnectError, End};
 use crate::fallback::Alone;
+use crate::health::Full;
 use crate::identity;
 use crate::known::Known;
 use crate::link::{Interest, Link};
@@ -83,8 +84,8 @@ pub struct Socket {
 /// How it stands.
 #[derive(Clone, Debug)]
 pub(crate) enum Standing {
-    /// With a daemon, and how that stood to its fleet when it last told.
-    Attached { welcome: Box<Welcome>, fleet: Fleet },
+    /// With a daemon, how that stood to its fleet when it last told, and what it had no room for.
+    Attached { welcome: Box<Welcome>, fleet: Fleet, full: Option<Full> },
     /// With a daemon that is silent since then.
     Silent(Mono),
     /// Without one since then; why, unless nobody has tried yet.
@@ -110,9 +111,8 @@ pub(crate) struct Dialogue {
     away_why: Option<ConnectError>,
     /// Whether anyone was told of being away this time.
     warned: bool,
-    /// Why the daemon takes a breaker no more, until someone is told; and whether anyone was.
-    full: Option<String>,
-    full_told: bool,
+    /// Whether anyone was told that the daemon has no room for a breaker.
+    full_warned: bool,
     /// Between attempts to connect.
     pauses: Pauses,
     patience: Patience,
@@ -133,6 +133,8 @@ struct Up {
     session: Session,
     memory: Option<&'static Memory>,
     fleet: Fleet,
+    /// What it had no room for.
+    full: Option<Full>,
     /// Rejections that wait for their reason, by the request that asks for it: a verdict does not tell why.
     unexplained: BTreeMap<u32, (Key, Reply)>,
 }
@@ -161,8 +163,7 @@ impl Dialogue {
             away_since: now,
             away_why: None,
             warned: false,
-            full: None,
-            full_told: false,
+            full_warned: false,
             pauses: Pauses::default(),
             patience: Patience::default(),
             first_until: None,
@@ -178,9 +179,11 @@ impl Dialogue {
         if let (Some(since), Some(_)) = (self.patience.silent_since(), &self.up) {
             return Standing::Silent(since);
         }
-        let attached = self.up.as_ref().and_then(|up| Some((up.session.channel.welcome()?.clone(), up.fleet)));
+        let attached = self.up.as_ref().and_then(|up| Some((up.session.channel.welcome()?.clone(), up)));
         match attached {
-            Some((welcome, fleet)) => Standing::Attached { welcome: Box::new(welcome), fleet },
+            Some((welcome, up)) => {
+                Standing::Attached { welcome: Box::new(welcome), fleet: up.fleet, full: up.full.clone() }
+            }
             None => Standing::Away(self.away_since, self.away_why.clone()),
         }
     }
@@ -281,6 +284,7 @@ impl Dialogue {
                     session,
                     memory: None,
                     fleet: Fleet::Standalone,
+                    full: None,
                     unexplained: BTreeMap::new(),
                 });
                 self.patience = Patience::default();
@@ -403,8 +407,14 @@ impl Dialogue {
             Event::Refused { request, code, sentence } => match up.unexplained.remove(&request) {
                 Some((key, reply)) => (key.request, reply),
                 None => {
-                    if code == Code::Quota && !std::mem::replace(&mut self.full_told, true) {
-                        self.full = Some(sentence.clone());
+                    let what = match code {
+                        Code::Quota => Some("calls go unguarded"),
+                        Code::QuotaRejects => Some("calls are rejected, as their policy says"),
+                        _ => None,
+                    };
+                    if let Some(what) = what {
+                        let calls = up.full.take().map_or(0, |full| full.calls);
+                        up.full = Some(Full { calls: calls.saturating_add(1), why: format!("{what}: {sentence}") });
                     }
                     (request, Reply::Refused(code, sentence))
                 }
@@ -474,8 +484,10 @@ impl Dialogue {
 
     /// What to tell people: once that the daemon's books are full, and once each time that it is gone.
     pub(crate) fn warning(&mut self) -> Option<(Warn, String)> {
-        if let Some(sentence) = self.full.take() {
-            return Some((self.place.warn.clone()?, format!("calls go unguarded: {sentence}")));
+        let full = self.up.as_ref().and_then(|up| up.full.as_ref());
+        if let Some(full) = full.filter(|_| !self.full_warned) {
+            self.full_warned = true;
+            return Some((self.place.warn.clone()?, full.to_string()));
         }
         if self.up.is_some() || self.warned {
             return None;

@@ -17,7 +17,7 @@ fn ten_seconds_of_silence_hand_over_to_the_fallback_and_one_answer_takes_it_back
     let daemon = FakeDaemon::start("silence");
     let alone = Arc::new(Alone::new());
     let place = Place { path: daemon.path().to_owned(), service: Some("test".to_owned()), warn: None, board: true };
-    let known = Arc::new(Known::new(Name::parse("openai").unwrap(), None));
+    let known = Arc::new(Known::new(Name::parse("openai").unwrap(), None, None));
     let start = Mono::now();
     let mut dialogue = Dialogue::new(place, Arc::clone(&alone), start);
     daemon.mute(true);

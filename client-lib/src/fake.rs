@@ -201,5 +201,6 @@ fn about(request: u32) -> Daemon {
         workers: 1,
         breakers: 1,
         stale_reports: 0,
+        over_quota: 0,
     }
 }

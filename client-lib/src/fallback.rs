@@ -90,16 +90,11 @@ impl Alone {
     /// What the process sees.
     pub(crate) fn observe(&self, now: Mono, known: &Known) -> Option<Sight> {
         let mut books = self.begin()?;
-        let mut sight = books.with_solo(now, known, |solo| Sight {
+        Some(books.with_solo(now, known, |solo| Sight {
             view: solo.view(now, &known.name),
             failures: solo.failures(now, &known.name),
             last_failure: solo.last_failure(now, &known.name),
-        });
-        if sight.view.by.starts_with("this-process") {
-            // Its only worker has no number and its host no name that would tell anyone anything.
-            "this process alone".clone_into(&mut sight.view.by);
-        }
-        Some(sight)
+        }))
     }
 
     /// Changes to closed, in this process only.
@@ -180,7 +175,7 @@ mod tests {
     const START: Mono = Mono(1_000_000_000_000);
 
     fn known(declared: Option<PolicyPatch>) -> Known {
-        Known::new(Name::parse("openai").unwrap(), declared)
+        Known::new(Name::parse("openai").unwrap(), declared, None)
     }
 
     fn three() -> PolicyPatch {

@@ -21,6 +21,8 @@ pub enum Health {
         fleet: String,
         /// Where it listens.
         path: PathBuf,
+        /// What it has no room for, if anything.
+        full: Option<Full>,
     },
     /// There is a daemon, and it does not answer. For ten seconds what was last seen stands, then the fallback answers.
     Silent {
@@ -44,6 +46,21 @@ pub enum Health {
     Off,
 }
 
+/// Calls that the daemon does not judge, since a quota is full.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Full {
+    /// How many, over this connection.
+    pub calls: u64,
+    /// What becomes of them, and which quota it is.
+    pub why: String,
+}
+
+impl fmt::Display for Full {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.why)
+    }
+}
+
 impl Health {
     /// Whether a daemon judges, and is joined to its fleet.
     #[must_use]
@@ -65,8 +82,13 @@ pub fn fallback_word(fallback: Fallback) -> &'static str {
 impl fmt::Display for Health {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Attached { release, link: Link::Standalone, .. } => write!(f, "daemon {release}, standalone"),
-            Self::Attached { release, link, fleet, .. } => write!(f, "daemon {release}, {link} {fleet:?}"),
+            Self::Attached { release, link, fleet, full, .. } => {
+                write!(f, "daemon {release}, {link}")?;
+                if *link != Link::Standalone {
+                    write!(f, " {fleet:?}")?;
+                }
+                full.iter().try_for_each(|full| write!(f, "; {full}"))
+            }
             Self::Silent { since, path } => {
                 write!(f, "the daemon at {} is silent since {:.1} s", path.display(), since.as_secs_f64())
             }

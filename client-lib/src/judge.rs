@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use breakerd_proto::limits::RETRY_AFTER_MAX;
-use breakerd_proto::{Fallback, Mode, Mono, RejectReason, State, Verdict};
+use breakerd_proto::{Code, Fallback, Mode, Mono, RejectReason, State, Verdict};
 
 use crate::attachment::Attachment;
 use crate::board::Says;
@@ -15,6 +15,10 @@ use crate::permit::{From, Permit, Rejected};
 
 /// When to ask again after an answer that did not come.
 const NO_ANSWER_RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// The answer on a name that no quota has room for, where its policy says so.
+const NO_ROOM: Verdict =
+    Verdict::Reject { generation: 0, state: State::Closed, reason: RejectReason::Quota, retry_after_ms: Some(1000) };
 
 /// What decides beside the answer.
 #[derive(Clone, Copy, Debug)]
@@ -40,9 +44,12 @@ impl Case<'_> {
     /// The caller's answer. `now` is the moment of the reply.
     pub(crate) fn decide(&self, now: Mono, reply: Reply) -> Result<Permit, Rejected> {
         match reply {
-            Reply::Verdict(verdict, ticket) => self.obey(&verdict, From::Daemon(Arc::clone(self.attachment), ticket)),
+            Reply::Verdict(verdict, ticket) => {
+                self.obey(now, &verdict, From::Daemon(Arc::clone(self.attachment), ticket))
+            }
             Reply::Silent => self.as_last_seen(now),
             Reply::Absent => self.alone(now),
+            Reply::Refused(Code::QuotaRejects, _) => self.obey(now, &NO_ROOM, From::Nobody),
             // The daemon's books are full, and our limits must not become the outage (I7).
             _ => Ok(self.unguarded()),
         }
@@ -62,16 +69,16 @@ impl Case<'_> {
 
     /// A call that nobody judges.
     pub(crate) fn unguarded(&self) -> Permit {
-        self.permit(From::Nobody, (0, 0))
+        self.permit(self.asked, From::Nobody, (0, 0))
     }
 
-    fn obey(&self, verdict: &Verdict, from: From) -> Result<Permit, Rejected> {
+    fn obey(&self, now: Mono, verdict: &Verdict, from: From) -> Result<Permit, Rejected> {
         let shadow = self.rule.mode == Mode::Shadow;
         match *verdict {
             // A shadow sends nothing: its outcomes stay out of everyone's books.
-            Verdict::Admit { generation } if shadow => Ok(self.permit(From::Nobody, (generation, 0))),
-            Verdict::Admit { generation } => Ok(self.permit(from, (generation, 0))),
-            Verdict::Probe { generation, permit } => Ok(self.permit(from, (generation, permit))),
+            Verdict::Admit { generation } if shadow => Ok(self.permit(now, From::Nobody, (generation, 0))),
+            Verdict::Admit { generation } => Ok(self.permit(now, from, (generation, 0))),
+            Verdict::Probe { generation, permit } => Ok(self.permit(now, from, (generation, permit))),
             Verdict::Reject { reason, .. } if shadow && reason != RejectReason::Forced => Ok(self.unguarded()),
             Verdict::Reject { state, reason, retry_after_ms, .. } => {
                 Err(self.rejected((state, reason), retry_after_ms.map(Duration::from_millis)))
@@ -87,7 +94,7 @@ impl Case<'_> {
         };
         if seen.state == State::Closed {
             let verdict = Verdict::Admit { generation: seen.generation };
-            return self.obey(&verdict, From::Daemon(Arc::clone(self.attachment), ticket));
+            return self.obey(now, &verdict, From::Daemon(Arc::clone(self.attachment), ticket));
         }
         let (reason, after) = match seen.rejects(now) {
             Some(reason) => (reason, seen.left(now)),
@@ -99,12 +106,12 @@ impl Case<'_> {
             reason,
             retry_after_ms: after.map(breakerd_proto::clock::ms_up),
         };
-        self.obey(&verdict, From::Nobody)
+        self.obey(now, &verdict, From::Nobody)
     }
 
     fn alone(&self, now: Mono) -> Result<Permit, Rejected> {
         let (verdict, spell) = self.alone.query(now, self.known, self.fallback());
-        let judged = self.obey(&verdict, From::Alone(Arc::clone(self.alone), spell));
+        let judged = self.obey(now, &verdict, From::Alone(Arc::clone(self.alone), spell));
         judged.map_err(|no| {
             let sight = self.alone.observe(now, self.known).filter(|sight| sight.view.state == no.state);
             let why = sight.map(|sight| sentence(&sight.view.by, &sight.view.why)).unwrap_or_default();
@@ -118,8 +125,9 @@ impl Case<'_> {
         self.rule.fallback.or_else(by_policy).unwrap_or_default()
     }
 
-    fn permit(&self, from: From, of: (u64, u64)) -> Permit {
-        Permit::new(Arc::clone(self.known), from, of, self.asked)
+    /// A call begins when it is admitted: what it waited for the daemon is none of its provider's slowness.
+    fn permit(&self, began: Mono, from: From, of: (u64, u64)) -> Permit {
+        Permit::new(Arc::clone(self.known), from, of, began)
     }
 
     fn rejected(&self, why: (State, RejectReason), after: Option<Duration>) -> Rejected {

@@ -7,11 +7,15 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
+use breakerd_core::Policy;
 use breakerd_proto::board::Sight;
 use breakerd_proto::clock::ms_up;
 use breakerd_proto::limits::PROBING_RETRY_AFTER_MIN;
 use breakerd_proto::message::{Observed, PolicyPatch, View};
-use breakerd_proto::{Mode, Mono, Name, Override, RejectReason, State, Verdict};
+use breakerd_proto::{AuthErrors, Mode, Mono, Name, Override, RejectReason, State, Verdict};
+
+use crate::classify::AuthWarning;
+use crate::options::Warn;
 
 use crate::board::{Memory, Spot};
 
@@ -21,6 +25,7 @@ pub(crate) struct Known {
     pub(crate) name: Name,
     /// What the code says of its policy.
     pub(crate) declared: Option<PolicyPatch>,
+    pub(crate) auth_warning: AuthWarning,
     seen: ArcSwapOption<Seen>,
     /// Its places in shared memory, of the connection that declared it last.
     spot: AtomicPtr<Spot>,
@@ -48,8 +53,9 @@ pub(crate) struct Seen {
 }
 
 impl Known {
-    pub(crate) fn new(name: Name, declared: Option<PolicyPatch>) -> Self {
-        Self { name, declared, seen: ArcSwapOption::empty(), spot: AtomicPtr::default() }
+    pub(crate) fn new(name: Name, declared: Option<PolicyPatch>, warn: Option<Warn>) -> Self {
+        let auth_warning = AuthWarning::new(warn);
+        Self { name, declared, auth_warning, seen: ArcSwapOption::empty(), spot: AtomicPtr::default() }
     }
 
     /// Its places in shared memory, if a connection has any.
@@ -100,14 +106,31 @@ impl Known {
 
     /// Slower calls are called slow.
     pub(crate) fn slow_after(&self) -> Option<Duration> {
+        self.rule(|policy| policy.slow_after_ms).map(Duration::from_millis)
+    }
+
+    /// A cancelled call that was out for longer is a failure.
+    pub(crate) fn hung_after(&self) -> Duration {
+        self.rule(|policy| policy.hung_after_ms).map_or_else(|| Policy::default().hung_after, Duration::from_millis)
+    }
+
+    /// What 401 and 403 count as.
+    pub(crate) fn auth_errors(&self) -> AuthErrors {
+        self.rule(|policy| policy.auth_errors).unwrap_or_default()
+    }
+
+    /// One field of the policy that a daemon last sent, else of the one in code.
+    fn rule<T>(&self, field: impl FnOnce(&PolicyPatch) -> Option<T>) -> Option<T> {
         let seen = self.seen.load();
-        let policy = seen.as_ref().map(|seen| &*seen.policy).or(self.declared.as_ref());
-        policy.and_then(|policy| policy.slow_after_ms).map(Duration::from_millis)
+        seen.as_ref().map(|seen| &*seen.policy).or(self.declared.as_ref()).and_then(field)
     }
 
     /// A daemon has taken the declaration.
     pub(crate) fn handle_registered(&self, now: Mono, instance: u64, policy: &PolicyPatch, view: &View) {
-        self.seen.store(Some(Arc::new(Seen::of(now, instance, view, Arc::new(policy.clone()), 0))));
+        // The same daemon tells it again when its settings have changed, and that ends no run.
+        let same = |seen: &Seen| (seen.instance, seen.generation) == (instance, view.generation);
+        let failures = self.seen().filter(|seen| same(seen)).map_or(0, |seen| seen.failures);
+        self.seen.store(Some(Arc::new(Seen::of(now, instance, view, Arc::new(policy.clone()), failures))));
     }
 
     /// A daemon has told what the breaker is.

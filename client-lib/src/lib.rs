@@ -25,7 +25,9 @@
 mod attachment;
 pub mod blocking;
 mod board;
+mod breakers;
 mod channel;
+pub mod classify;
 mod connect;
 mod dialogue;
 pub mod error;
@@ -45,10 +47,15 @@ pub mod permit;
 mod session;
 #[cfg(feature = "tokio")]
 pub mod tokio;
+#[cfg(feature = "tower")]
+pub mod tower;
+pub mod watcher;
 pub mod wire;
 
-pub use breakerd_proto::message::{Action, LastFailure, PolicyPatch};
-pub use breakerd_proto::{BadName, Failure, Fallback, Mode, Name, Outcome, Override, RejectReason, State};
+pub use breakerd_proto::message::{Action, CallsRule, LastFailure, PolicyPatch, ProbeRate, Rules, TimeRule};
+pub use breakerd_proto::{
+    AuthErrors, BadName, Failure, Fallback, Mode, Name, OnQuota, Outcome, Override, RejectReason, State,
+};
 
 pub use crate::blocking::{Breaker, Client, Observation, Source};
 pub use crate::connect::DEFAULT_SOCKET;

@@ -24,6 +24,11 @@ impl Pauses {
         self.until <= now
     }
 
+    /// How long the pause still lasts.
+    pub(crate) fn left(&self, now: Mono) -> Duration {
+        self.until.left(now)
+    }
+
     /// It went wrong: pause. What went wrong at the same time for another thread counts once.
     pub(crate) fn begin(&mut self, now: Mono) {
         if self.is_over(now) {

@@ -9,13 +9,18 @@ use breakerd_proto::{Failure, Mono, Name, Outcome, RejectReason, State};
 
 use crate::attachment::Attachment;
 use crate::board::Spot;
+use crate::classify::{HUNG, Terms};
 use crate::dialogue::Ticket;
 use crate::fallback::Alone;
 use crate::fork;
 use crate::known::Known;
 use crate::session::Settled;
 
-/// Held by one admitted call and settled once: by [`Permit::settle`], or as abandoned when it is dropped.
+/// Held by one admitted call and settled once: by [`Permit::settle`], or when it is dropped, as abandoned.
+///
+/// What the tokio client admitted is dropped with a future that is cancelled, by an outer time-out for example. If the call
+/// was out for longer than the policy's `hung_after` by then, it has failed: its kind is `hung`. Else a provider that takes
+/// every call and answers none would never trip.
 ///
 /// It belongs to the process that got it. In a child that was forked meanwhile it settles nothing; the parent's own copy
 /// does.
@@ -27,7 +32,11 @@ pub struct Permit {
     generation: u64,
     probe: u64,
     began: Mono,
+    /// When a stream's first item came, where the policy judges slowness.
+    answered: Option<Mono>,
     life: u64,
+    /// Whether its caller can be cancelled, so that a late drop is a hung call.
+    cancellable: bool,
     settled: bool,
 }
 
@@ -61,7 +70,15 @@ pub struct Rejected {
 
 impl Permit {
     pub(crate) fn new(known: Arc<Known>, from: From, (generation, probe): (u64, u64), began: Mono) -> Self {
-        Self { known, from, generation, probe, began, life: fork::life(), settled: false }
+        let life = fork::life();
+        Self { known, from, generation, probe, began, answered: None, life, cancellable: false, settled: false }
+    }
+
+    /// The same for a caller that can be cancelled.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn cancellable(mut self) -> Self {
+        self.cancellable = true;
+        self
     }
 
     /// The breaker, with the process's prefix.
@@ -82,6 +99,32 @@ impl Permit {
         self.generation
     }
 
+    /// How long the call has been out.
+    #[must_use]
+    pub fn out_for(&self) -> Duration {
+        Mono::now().since(self.began)
+    }
+
+    /// A cancelled call that was out for longer is to be reported as a failure `hung`, by the policy that the daemon last
+    /// sent, else the one in code, else the built-in one.
+    #[must_use]
+    pub fn hung_after(&self) -> Duration {
+        self.known.hung_after()
+    }
+
+    /// A stream's first item has come: whether the call was slow is decided by now, however long the rest is read.
+    pub fn answer(&mut self) {
+        if self.answered.is_none() && self.known.slow_after().is_some() {
+            self.answered = Some(Mono::now());
+        }
+    }
+
+    /// On what terms the call is classified.
+    #[must_use]
+    pub fn terms(&self) -> Terms<'_> {
+        Terms::of(&self.known, self.is_probe())
+    }
+
     /// Tells how the call went. A success that took longer than the policy's bound is a slow one whatever is said here.
     pub fn settle(mut self, outcome: Outcome) {
         self.tell(outcome);
@@ -97,6 +140,11 @@ impl Permit {
         self.settle(Outcome::Failure(failure));
     }
 
+    /// What a cancelled call is evidence of.
+    fn cancelled(&self) -> Outcome {
+        if self.out_for() > self.hung_after() { Outcome::failure(HUNG) } else { Outcome::Abandoned }
+    }
+
     fn tell(&mut self, outcome: Outcome) {
         self.settled = true;
         if self.life != fork::life() {
@@ -104,7 +152,9 @@ impl Permit {
         }
         let now = Mono::now();
         let outcome = match (outcome, self.known.slow_after()) {
-            (Outcome::Success { slow: false }, Some(bound)) => Outcome::Success { slow: now.since(self.began) > bound },
+            (Outcome::Success { slow: false }, Some(bound)) => {
+                Outcome::Success { slow: self.answered.unwrap_or(now).since(self.began) > bound }
+            }
             (outcome, _) => outcome,
         };
         match &self.from {
@@ -130,7 +180,7 @@ impl Permit {
 impl Drop for Permit {
     fn drop(&mut self) {
         if !self.settled {
-            self.tell(Outcome::Abandoned);
+            self.tell(if self.cancellable { self.cancelled() } else { Outcome::Abandoned });
         }
     }
 }

@@ -39,6 +39,8 @@ pub(crate) struct Session {
 #[derive(Debug, Default)]
 struct Lane {
     number: Option<u32>,
+    /// The daemon goes by other settings since it told the policy: it is asked for it with the next question.
+    outdated: bool,
     /// Requests that wait for the number.
     waiting: Vec<u32>,
     counts: Counts,
@@ -123,19 +125,17 @@ impl Session {
         let Some(lane) = self.lanes.get_mut(name) else { return };
         let Some(number) = lane.number else { return };
         let Settled { generation, permit, at, outcome } = settled;
-        let room = self.channel.has_room();
-        let (in_memory, tell) = match (&outcome, self.memory) {
-            (Outcome::Success { slow }, Some(memory)) => (memory.succeed(number, *slow), false),
-            (Outcome::Success { .. }, None) => (false, room),
-            (Outcome::Failure(_), Some(memory)) if !room => (memory.leave_failure(number, generation), false),
-            (Outcome::Failure(_), _) => (false, room),
-            (Outcome::Ignored | Outcome::Abandoned, _) => (false, false),
+        let evidence = matches!(outcome, Outcome::Success { .. } | Outcome::Failure(_));
+        let in_memory = match (&outcome, self.memory) {
+            (Outcome::Success { slow }, Some(memory)) => memory.succeed(number, *slow),
+            _ => false,
         };
+        let told = permit != 0 || evidence && !in_memory && self.channel.has_room();
         if !in_memory {
-            count(&mut lane.counts, &outcome);
+            lane.counts.count(generation, &outcome, told);
         }
-        if permit != 0 || tell {
-            let counts = counts(lane.counts, self.memory, number);
+        if told {
+            let counts = counts(lane.counts.tell(), self.memory, number);
             let at = self.skew.theirs(at);
             self.channel.queue(&Report { lane: number, generation, permit, at, outcome, counts }.into());
         }
@@ -226,6 +226,10 @@ impl Session {
                 Pending::Register(name) => self.unregistered(&name, no.code, &no.sentence),
                 _ => Some(Event::Refused { request: no.request, code: no.code, sentence: no.sentence }),
             },
+            ToClient::Reloaded(_) => {
+                self.lanes.values_mut().for_each(|lane| lane.outdated = true);
+                None
+            }
             // Only watchers and operators ask for the rest.
             _ => None,
         }
@@ -274,7 +278,7 @@ impl Session {
     fn send_of_lane(&mut self, lane: u32, request: u32) {
         let message = match self.pending.get(&request) {
             Some(Pending::Query { name, deadline }) => {
-                let told = self.lanes.get(name).map(|lane| lane.counts).unwrap_or_default();
+                let told = self.lanes.get_mut(name).map(|lane| lane.counts.tell()).unwrap_or_default();
                 let counts = counts(told, self.memory, lane);
                 Query { request, lane, deadline: self.skew.theirs(*deadline), counts }.into()
             }
@@ -284,10 +288,11 @@ impl Session {
         self.channel.queue(&message);
     }
 
-    /// Tells the daemon that this connection uses the breaker, if it does not know it.
+    /// Tells the daemon that this connection uses the breaker, if it does not know it, or its policy may be another.
     pub(crate) fn declare(&mut self, name: &Name, policy: Option<&PolicyPatch>) {
-        if !self.lanes.contains_key(name) {
-            self.lanes.insert(name.clone(), Lane::default());
+        let fresh = !self.lanes.contains_key(name);
+        let lane = self.lanes.entry(name.clone()).or_default();
+        if std::mem::take(&mut lane.outdated) || fresh {
             self.register(name, policy);
         }
     }
@@ -309,22 +314,8 @@ impl Session {
 /// What a connection has seen of a breaker: by messages and in memory.
 fn counts(told: Counts, memory: Option<&Memory>, lane: u32) -> Counts {
     let read = memory.map(|memory| memory.read(lane)).unwrap_or_default();
-    Counts {
-        successes: told.successes.saturating_add(read.successes),
-        slow: told.slow.saturating_add(read.slow),
-        failures: told.failures,
-    }
-}
-
-fn count(counts: &mut Counts, outcome: &Outcome) {
-    match outcome {
-        Outcome::Success { slow } => {
-            counts.successes = counts.successes.saturating_add(1);
-            counts.slow = counts.slow.saturating_add(u64::from(*slow));
-        }
-        Outcome::Failure(_) => counts.failures = counts.failures.saturating_add(1),
-        Outcome::Ignored | Outcome::Abandoned => {}
-    }
+    let (successes, slow) = (told.successes.saturating_add(read.successes), told.slow.saturating_add(read.slow));
+    Counts { successes, slow, ..told }
 }
 
 /// How far the daemon's clock is from ours: nothing, unless it runs in another time namespace (`time_namespaces(7)`).

@@ -1,7 +1,8 @@
 //! The client for tokio: the same names, awaited.
 //!
 //! A call waits for its daemon at most 250 ms and blocks nobody meanwhile. Each runtime has a connection of its own, on
-//! which all its tasks ask; no task is spawned. A future that is dropped gives its probe back.
+//! which all its tasks ask; no task is spawned. A future that is dropped gives its probe back, or has failed as `hung` if the call
+//! was out for longer than the policy's `hung_after`.
 
 use std::collections::BTreeMap;
 use std::future::{Future, poll_fn};
@@ -21,7 +22,8 @@ use arc_swap::ArcSwap;
 use breakerd_proto::message::PolicyPatch;
 use breakerd_proto::{Name, Outcome, State};
 
-use crate::blocking::{self, Observation, classify};
+use crate::blocking::{self, Observation, settle_first};
+use crate::classify::{Terms, by_type};
 use crate::error::{BadBreaker, CallError, FirstError, ResetError};
 use crate::fork::Native;
 use crate::health::Health;
@@ -137,16 +139,8 @@ impl Client {
         for name in names {
             let breaker = self.breaker(name).map_err(FirstError::Bad)?;
             match breaker.admit().await {
+                Ok(permit) => return settle_first(permit, call(breaker).await),
                 Err(no) => rejected.push(no),
-                Ok(permit) => {
-                    let name = breaker.name().clone();
-                    let result = call(breaker).await;
-                    permit.settle(classify(&result));
-                    return match result {
-                        Ok(value) => Ok((name, value)),
-                        Err(error) => Err(FirstError::Failed(name, error)),
-                    };
-                }
             }
         }
         Err(FirstError::Rejected(rejected))
@@ -189,26 +183,27 @@ impl Breaker {
     }
 
     /// Awaits the call if it may be made. `Ok` is a success, `Err` a failure whose kind is the error's type. Dropped
-    /// before its end it is abandoned.
+    /// before its end it is abandoned, or has failed as `hung` if it was out for longer than the policy's `hung_after`.
     ///
     /// # Errors
     /// [`CallError`].
     pub async fn call<T, E>(&self, call: impl Future<Output = Result<T, E>>) -> Result<T, CallError<E>> {
-        self.call_classified(call, classify).await
+        self.call_classified(call, by_type).await
     }
 
-    /// The same with your own judge of what the result is evidence of.
+    /// The same with your own judge of what the result is evidence of; [`classify`](crate::classify) has some ready.
     ///
     /// # Errors
     /// [`CallError`].
     pub async fn call_classified<T, E>(
         &self,
         call: impl Future<Output = Result<T, E>>,
-        classify: impl FnOnce(&Result<T, E>) -> Outcome,
+        classify: impl FnOnce(&Result<T, E>, Terms<'_>) -> Outcome,
     ) -> Result<T, CallError<E>> {
         let permit = self.admit().await.map_err(CallError::Rejected)?;
         let result = call.await;
-        permit.settle(classify(&result));
+        let outcome = classify(&result, permit.terms());
+        permit.settle(outcome);
         result.map_err(CallError::Failed)
     }
 
@@ -218,11 +213,12 @@ impl Breaker {
     /// [`Rejected`] tells when to try again.
     pub async fn admit(&self) -> Result<Permit, Rejected> {
         let line = self.client.line();
-        match line.ask(|connection| connection.query(&self.inner)).await {
+        let judged = match line.ask(|connection| connection.query(&self.inner)).await {
             Some(Answer::Judged(judged)) => judged,
             // No answer of this kind can be lost; a process that blocks for 5 ms still guards its provider.
             _ => self.inner.admit(),
-        }
+        };
+        judged.map(Permit::cancellable)
     }
 
     /// What it is. As [`Breaker::observe`].

@@ -3,10 +3,11 @@
 use std::pin::Pin;
 use std::task::Context;
 
-use breakerd_proto::{Failure, Mono, RejectReason};
+use breakerd_proto::{AuthErrors, Failure, Mono, RejectReason};
 
 use super::*;
 use crate::blocking::Source;
+use crate::classify::http::Answer;
 use crate::fake::FakeDaemon;
 
 fn run<R>(test: impl Future<Output = R>) -> R {
@@ -93,6 +94,73 @@ fn a_future_that_is_dropped_gives_its_probe_back() {
         let probe = breaker.admit().await.unwrap();
         assert!(probe.is_probe());
         assert_eq!(breaker.admit().await.unwrap_err().reason, RejectReason::Probing);
+    });
+}
+
+/// Cancels so many calls that are never answered, each by a time-out around it.
+async fn hang(breaker: &Breaker, calls: u32) {
+    for _ in 0..calls {
+        let call = breaker.call(std::future::pending::<Result<(), ()>>());
+        ::tokio::time::timeout(Duration::from_millis(20), call).await.unwrap_err();
+    }
+}
+
+#[test]
+fn calls_that_are_cancelled_after_too_long_are_a_run_of_failures() {
+    let daemon = FakeDaemon::start("hung");
+    let client = Client::from(daemon.client());
+    let hasty = PolicyPatch { hung_after_ms: Some(1), ..policy(1) };
+    let (hung, cancelled) = (client.breaker_with("hung", hasty), client.breaker_with("cancelled", policy(60_000)));
+    let (hung, cancelled) = (hung.unwrap(), cancelled.unwrap());
+    run(async {
+        hang(&hung, 2).await;
+        drop(hung.admit().await.unwrap());
+        assert_eq!(hung.observe().await.failures, 2, "what is dropped at once is abandoned");
+        hang(&hung, 1).await;
+        let seen = hung.observe().await;
+        assert_eq!((seen.state, seen.failures), (State::Open, 3));
+        assert_eq!(seen.last_failure.unwrap().kind, "hung");
+        hang(&cancelled, 5).await;
+        let seen = cancelled.observe().await;
+        assert_eq!((seen.state, seen.failures), (State::Closed, 0), "twenty milliseconds are not ten seconds");
+        // A probe that hangs has failed too.
+        while hung.observe().await.retry_after != Some(Duration::ZERO) {}
+        hang(&hung, 1).await;
+        let seen = hung.observe().await;
+        assert_eq!((seen.state, seen.failures), (State::Open, 4), "{}", seen.why);
+    });
+}
+
+#[test]
+fn a_429_fails_a_probe_whatever_ones_own_function_says() {
+    let daemon = FakeDaemon::start("limited");
+    let breaker = Client::from(daemon.client()).breaker_with("openai", policy(1)).unwrap();
+    let tolerant = |result: &Result<u16, ()>, terms: Terms<'_>| {
+        terms.outcome_or(Some(Outcome::Ignored), &Answer::new(result.unwrap()))
+    };
+    run(async {
+        trip(&breaker).await;
+        while breaker.observe().await.retry_after != Some(Duration::ZERO) {}
+        assert_eq!(breaker.call_classified(async { Ok(429) }, tolerant).await, Ok(429));
+        let seen = breaker.observe().await;
+        assert_eq!((seen.state, seen.last_failure.unwrap().kind.as_str()), (State::Open, "http-429"));
+        breaker.reset("tested").await.unwrap();
+        assert_eq!(breaker.call_classified(async { Ok(429) }, tolerant).await, Ok(429));
+        assert_eq!(breaker.observe().await.failures, 0, "closed, it is what the function says");
+    });
+}
+
+#[test]
+fn what_401_counts_as_is_the_policys() {
+    let daemon = FakeDaemon::start("auth");
+    let client = Client::from(daemon.client());
+    let by_status = |result: &Result<u16, ()>, terms: Terms<'_>| terms.outcome(&Answer::new(result.unwrap()));
+    run(async {
+        for (name, auth_errors, failures) in [("a", None, 0), ("b", Some(AuthErrors::Failure), 1)] {
+            let breaker = client.breaker_with(name, PolicyPatch { auth_errors, ..policy(60_000) }).unwrap();
+            breaker.call_classified(async { Ok(401) }, by_status).await.unwrap();
+            assert_eq!(breaker.observe().await.failures, failures, "{auth_errors:?}");
+        }
     });
 }
 

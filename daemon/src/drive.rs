@@ -3,7 +3,7 @@
 //! Tasks only turn bytes into events; the loop alone touches the core. After each event it drains the core: changes to
 //! log, watchers and snapshot, then the next alarm.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::panic::AssertUnwindSafe;
@@ -11,18 +11,20 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use breakerd_core::fleet::Keys;
-use breakerd_core::{Change, ConnectionId, Core};
+use breakerd_core::{ActivePermit, Change, ConnectionId, Core};
 use breakerd_proto::map::{Board, Lanes};
 use breakerd_proto::message::{Answer, Bye, Changed, Lagged, ToClient};
-use breakerd_proto::{Code, Link, Mono};
+use breakerd_proto::{Code, Failure, Link, Mono};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, mpsc};
 
-use crate::config::Config;
+use crate::active::Connects;
+use crate::config::{Config, Faults};
 use crate::connection::{End, Heard, Line, Number};
 use crate::fleet;
 use crate::listen::{Accepted, Door, ListenError, Listening};
 use crate::outbox::Outbox;
+use crate::reload;
 use crate::snapshot::{Place, Writer};
 use crate::timer::Timer;
 
@@ -43,6 +45,10 @@ pub(crate) enum Event {
     Gone(Number, End),
     /// The fleet's carrier has something to tell.
     Fleet(breakerd_core::fleet::Heard),
+    /// A connect of the daemon's own has ended.
+    Active(ActivePermit, Result<(), Failure>),
+    /// The configuration was read anew.
+    Reload(Box<Result<Config, Faults>>),
     /// An operator or systemd asks to stop.
     Stop,
     /// A deadline may have come.
@@ -99,19 +105,23 @@ pub(crate) struct Drive {
     /// The connections that have said hello.
     pub(crate) numbers: BTreeMap<ConnectionId, Number>,
     pub(crate) board: Option<&'static Board>,
+    /// The accounts that the log has told of finding no room for a name.
+    pub(crate) over_quota: BTreeSet<u32>,
     writer: Writer,
     save_at: Option<Mono>,
     carrier: Option<fleet::Requests>,
+    connects: Connects,
     link: Link,
     events: mpsc::Sender<Event>,
     next_number: Number,
 }
 
 /// Serves until told to stop.
-pub(crate) async fn run(config: Config) -> Result<(), StartError> {
+pub(crate) async fn run(config: Config, read: reload::Read) -> Result<(), StartError> {
     let (events, mut queue) = mpsc::channel(EVENTS_MAX);
     // Before the sockets exist: a stop that comes between must find its handler, or they would be left behind.
     watch_signals(&events).map_err(StartError::Runtime)?;
+    reload::watch(read, events.clone()).map_err(StartError::Runtime)?;
     let (mut workers, mut control) = listen(&config).map_err(StartError::Listen)?;
     let mut timer = Timer::new().map_err(StartError::Runtime)?;
     let (carrier, mut fleet) = config.fleet.as_ref().map(|fleet| fleet::start(fleet.into())).unzip();
@@ -192,9 +202,11 @@ impl Drive {
             peers: BTreeMap::new(),
             numbers: BTreeMap::new(),
             board,
+            over_quota: BTreeSet::new(),
             writer,
             save_at: None,
             carrier,
+            connects: Connects::new(events.clone()),
             link: Link::Standalone,
             events,
             next_number: 0,
@@ -241,6 +253,8 @@ impl Drive {
                 self.save_if_due(now);
             }
             Event::Fleet(heard) => self.core.handle_heard(now, heard),
+            Event::Active(permit, ended) => self.core.handle_active(now, permit, ended),
+            Event::Reload(read) => self.reload(now, *read),
             Event::Stop => {}
         }
     }
@@ -320,6 +334,9 @@ impl Drive {
             if let Some(peer) = self.numbers.get(&id).and_then(|number| self.peers.get(number)) {
                 peer.outbox.send(&Answer { request, verdict }.into());
             }
+        }
+        while let Some(probe) = self.core.poll_active() {
+            self.connects.start(probe);
         }
         while let Some(request) = self.core.poll_request() {
             if self.carrier.as_ref().is_some_and(|carrier| !carrier.ask(request)) {

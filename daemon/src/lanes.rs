@@ -2,7 +2,7 @@
 
 use breakerd_core::ConnectionId;
 use breakerd_proto::message::{Report, ToDaemon};
-use breakerd_proto::{Counts, Mono, Outcome};
+use breakerd_proto::{Mono, Name, Outcome};
 
 use crate::connection::Number;
 use crate::drive::Drive;
@@ -12,7 +12,9 @@ impl Drive {
     pub(crate) fn read_lanes_for(&mut self, now: Mono, id: ConnectionId, message: &ToDaemon) {
         let lanes = match message {
             ToDaemon::Report(Report { lane, outcome: Outcome::Failure(_), .. }) => self.core.lanes_beside(id, *lane),
-            ToDaemon::Describe(describe) => self.core.lanes_named(&describe.name),
+            ToDaemon::Describe(describe) => {
+                Name::parse(&describe.name).map(|name| self.core.lanes_named(&name)).unwrap_or_default()
+            }
             _ => return,
         };
         for (connection, lane) in lanes {
@@ -34,7 +36,6 @@ impl Drive {
         let memory = self.numbers.get(&connection).and_then(|number| self.peers.get(number)?.lanes.as_ref());
         let (Some(memory), Ok(place)) = (memory, usize::try_from(lane)) else { return };
         let read = memory.read(place);
-        let counts = Counts { successes: read.successes, slow: read.slow, failures: 0 };
-        self.core.handle_counts(now, connection, lane, counts);
+        self.core.handle_reading(now, connection, lane, read);
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! `drive` is the one loop; everything else turns bytes into its events or its decisions into bytes.
 
+mod active;
 mod board;
 mod cli;
 mod config;
@@ -11,6 +12,7 @@ mod fleet;
 mod lanes;
 mod listen;
 mod outbox;
+mod reload;
 mod requests;
 mod service;
 mod snapshot;

@@ -85,8 +85,25 @@ impl Drive {
             ToDaemon::Hello(_) => return,
         };
         self.show_board(now);
-        let answer = answer.unwrap_or_else(|(request, refusal)| refused(request, refusal));
+        let answer = answer.unwrap_or_else(|(request, refusal)| {
+            self.warn_of_quota(number, &refusal);
+            refused(request, refusal)
+        });
         self.answer(number, answer);
+    }
+
+    /// Says once for each account that it finds no room; the count goes on in `status`.
+    fn warn_of_quota(&mut self, number: Number, refusal: &Refusal) {
+        let Some(uid) = self.peers.get(&number).map(|peer| peer.kernel.uid) else { return };
+        let what = match refusal.code {
+            Code::Quota => "go unguarded",
+            Code::QuotaRejects => "are rejected, as their policy says",
+            _ => return,
+        };
+        if self.over_quota.insert(uid) {
+            let user = config::user_name(uid);
+            tracing::warn!(user, "calls over quota {what}: {refusal}; said once, `breakerd status` counts them");
+        }
     }
 
     fn answer(&self, number: Number, answer: ToClient) {
@@ -206,6 +223,7 @@ impl Drive {
             workers: u32::try_from(workers).unwrap_or(u32::MAX),
             breakers: u32::try_from(breakers).unwrap_or(u32::MAX),
             stale_reports: self.core.stale_reports(),
+            over_quota: self.core.over_quota(),
         }
     }
 }

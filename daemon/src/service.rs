@@ -8,19 +8,24 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::Config;
 use crate::drive::{self, StartError};
+use crate::reload;
 
 /// Another daemon has the socket: `EX_TEMPFAIL` of sysexits(3).
 const ANOTHER_DAEMON: u8 = 75;
 /// The environment is not as configured: `EX_CONFIG` of sysexits(3).
 const CONFIG: u8 = 78;
 
-/// Serves until SIGTERM or SIGINT.
-pub(crate) fn serve(config: Config) -> ExitCode {
+/// Serves until SIGTERM or SIGINT; at SIGHUP the configuration is read once more.
+pub(crate) fn serve(config: Config, read: reload::Read) -> ExitCode {
     start_log(&config);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let done = runtime.map_err(StartError::Runtime).and_then(|runtime| {
         let local = tokio::task::LocalSet::new();
-        local.block_on(&runtime, drive::run(config))
+        let done = local.block_on(&runtime, drive::run(config, read));
+        drop(local);
+        // A name that is being resolved holds a thread longer than whoever stops the daemon wants to wait.
+        runtime.shutdown_background();
+        done
     });
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -63,6 +63,15 @@ impl fmt::Display for Mono {
     }
 }
 
+/// Microseconds of `CLOCK_MONOTONIC`, which is the one that sd_notify(3) wants. For nothing else.
+#[must_use]
+#[allow(clippy::cast_sign_loss, reason = "it starts at zero and never runs backward")]
+#[allow(clippy::disallowed_methods, reason = "the one place that reads clocks")]
+pub fn monotonic_us() -> u64 {
+    let at = clock_gettime(ClockId::Monotonic);
+    (at.tv_sec as u64).saturating_mul(1_000_000).saturating_add(at.tv_nsec as u64 / 1000)
+}
+
 /// Milliseconds of a while, rounded up so that nobody comes back too early.
 #[must_use]
 pub fn ms_up(while_: Duration) -> u64 {

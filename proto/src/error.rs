@@ -77,7 +77,7 @@ pub enum Code {
     UnknownLane,
     /// The account lacks the right.
     Denied,
-    /// The account's quota is full.
+    /// A quota is full: what is asked for is not kept, and a call is admitted unguarded.
     Quota,
     /// The peer left its answers unread.
     SlowReader,
@@ -85,4 +85,6 @@ pub enum Code {
     Stopping,
     /// The fleet knows something newer.
     Conflict,
+    /// A quota is full, and the policy of the name says that a call is rejected then.
+    QuotaRejects,
 }

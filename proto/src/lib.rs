@@ -25,6 +25,6 @@ pub use clock::Mono;
 pub use error::{Code, WireError};
 pub use message::{Kind, ToClient, ToDaemon};
 pub use name::{BadName, Name};
-pub use outcome::{Counts, Failure, Outcome};
+pub use outcome::{Counts, Failure, Outcome, Untold};
 pub use state::{AuthErrors, Fallback, Link, Mode, OnQuota, Override, State};
 pub use verdict::{RejectReason, Verdict};

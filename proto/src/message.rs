@@ -134,6 +134,8 @@ table! {
         Done = 112, SMALL_BODY_BYTES_MAX;
         /// The answer to `About`.
         Daemon = 113, SMALL_BODY_BYTES_MAX;
+        /// The daemon's settings have changed: what is registered again tells its policy.
+        Reloaded = 114, 16;
         /// The request cannot be served.
         Refused = 120, SMALL_BODY_BYTES_MAX;
         /// The connection ends, and why.
@@ -418,6 +420,11 @@ bodies! {
         breakers: u32,
         /// Reports from an older generation that changed nothing.
         stale_reports: u64,
+        /// How often no quota had room for a name.
+        over_quota: u64,
+    }
+    /// See [`Kind::Reloaded`].
+    Reloaded {
     }
     /// See [`Kind::Refused`].
     Refused {

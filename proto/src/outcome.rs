@@ -92,4 +92,62 @@ pub struct Counts {
     pub slow: u64,
     /// Failures.
     pub failures: u64,
+    /// The failures among them that no report told.
+    pub untold: Untold,
+}
+
+/// Failures since the last message of this lane that no report told, of the newest generation that had any.
+///
+/// A total has no order and names no generation; a run needs the one and evidence the other.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Untold {
+    /// The generation that their calls were admitted in.
+    pub generation: u64,
+    /// How many.
+    pub failures: u32,
+    /// How many of them came after the last success.
+    pub run: u32,
+}
+
+impl Counts {
+    /// Counts an outcome of a call that was admitted in this generation; `told` says whether a report goes out with it.
+    pub fn count(&mut self, generation: u64, outcome: &Outcome, told: bool) {
+        match outcome {
+            Outcome::Success { slow } => {
+                self.successes = self.successes.saturating_add(1);
+                self.slow = self.slow.saturating_add(u64::from(*slow));
+                // Where it goes out, what was untold came before it and is told in the same message.
+                if !told {
+                    self.untold.run = 0;
+                }
+            }
+            Outcome::Failure(_) => {
+                self.failures = self.failures.saturating_add(1);
+                if !told {
+                    self.untold.fail(generation);
+                }
+            }
+            Outcome::Ignored | Outcome::Abandoned => {}
+        }
+    }
+
+    /// The counts for a message that goes out: what was untold is told with it.
+    pub fn tell(&mut self) -> Self {
+        let told = *self;
+        self.untold = Untold::default();
+        told
+    }
+}
+
+impl Untold {
+    fn fail(&mut self, generation: u64) {
+        if generation < self.generation {
+            return; // a straggler is in the total and is no evidence
+        }
+        if generation > self.generation {
+            *self = Self { generation, failures: 0, run: 0 };
+        }
+        self.failures = self.failures.saturating_add(1);
+        self.run = self.run.saturating_add(1);
+    }
 }

@@ -1,6 +1,14 @@
 //! The pure core: histories on the left, what is seen on the right.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+mod counts;
+mod evidence;
+mod half_open;
+mod host;
 mod model;
+mod modes;
+mod names;
+mod reload;
 mod rows;
 mod script;
+mod trips;

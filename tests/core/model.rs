@@ -81,7 +81,8 @@ impl Model {
             self.step = if success { 0 } else { self.step + 1 };
             self.until = now + [1000, 2000, 4000][self.step.min(2) as usize];
             self.change(if success { State::Closed } else { State::Open });
-        } else if generation == self.generation && self.state == State::Closed {
+        } else if self.state == State::Closed && (success || generation == self.generation) {
+            // A success from before the last change is no evidence but that it is one: it ends runs.
             self.evidence.push((worker, success));
             if trips(&self.evidence) {
                 (self.step, self.until) = (0, now + 1000);

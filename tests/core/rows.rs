@@ -74,6 +74,27 @@ fn a_straggler_from_before_the_trip_decides_nothing() {
     );
 }
 
+/// Polly#217 and denoland/std#7306: a call from before the trip that succeeded late closed the breaker.
+#[test]
+fn a_success_from_before_the_trip_closes_nothing() {
+    check(
+        "
+        0 b take 3
+        0 a fail x3
+        500 b ok
+        1000 a ask
+        1000 - want probe
+        1001 b ok
+        1001 b see
+        1001 - want half-open failures=0 retry=1000 gen=3
+        1002 a fail
+        1003 b ok
+        1003 b ask
+        1003 - want reject open retry=1999
+        ",
+    );
+}
+
 #[test]
 fn one_probe_at_a_time_and_its_success_recovers() {
     check(
@@ -153,6 +174,7 @@ fn several_permits_and_several_successes() {
     );
 }
 
+/// litellm#40130: each further failure set the cooldown anew, to an end before that which stood.
 #[test]
 fn a_providers_wish_moves_the_deadline_later_and_never_sooner() {
     check("0 a fail x2\n0 a fail http-429 retry=5000\n0 b ask\n0 - want reject open retry=5000");

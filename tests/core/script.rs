@@ -3,19 +3,24 @@
 //! A line is `TIME WORKER VERB [ARGUMENTS]`, the time in milliseconds since the start:
 //!
 //! - `ask`: a query; its permit is kept as the worker's newest, and its answer is what `want` compares.
-//! - `ok`, `fail KIND [retry=MS]`, `ignored`, `drop`: settles the worker's newest permit; `fail x3` settles three.
+//! - `ok`, `slow`, `fail KIND [retry=MS]`, `ignored`, `drop`: settles the worker's oldest permit; `fail x3` settles three.
+//!   `ago=MS` stamps them so long ago: they are told late.
+//! - `missed N [slow=N]`: so many successes are counted by the worker and told by no report; its next message shows them.
 //! - `take N`: N queries whose permits are kept in order; settling takes the oldest.
 //! - `die`: the worker's connection ends.
 //! - `op reset|release|force-open [MS]|force-closed [MS]`: an operator's command.
 //! - `tick`: the alarm, if one is due.
 //! - `want TEXT`: the newest answer, or after `see`, is exactly this.
+//! - `reason`: the reason that the breaker shows.
 //! - `see`: `STATE failures=N retry=MS gen=N` of the breaker, as the worker sees it.
+//! - `why`: who made the breaker what it is, and why.
+//! - `connect`: the connect that the daemon must make, if one is due; `connect ok`, `connect fail KIND` is its end.
 //! - `changes`: the words of all changes since the last such line.
 
 use std::collections::{BTreeMap, VecDeque};
 
-use breakerd_core::{ConnectionId, Core, Peer, Settings};
-use breakerd_proto::message::{Action, Command, Hello, PolicyPatch, Query, Register, Report};
+use breakerd_core::{ActiveProbe, ConnectionId, Core, Peer, Settings};
+use breakerd_proto::message::{Action, Command, Hello, PolicyPatch, Query, Register, Report, Rules};
 use breakerd_proto::{Counts, Failure, Mono, Outcome, Override, Verdict};
 
 #[derive(Default)]
@@ -32,16 +37,19 @@ struct World {
     workers: BTreeMap<String, Worker>,
     answer: String,
     request: u32,
+    connect: Option<ActiveProbe>,
 }
 
-/// Three failures trip, a second's cooldown without chance, one probe of at most ten seconds.
+/// Three failures in a row trip and nothing else does, a second's cooldown without chance, one probe of at most ten seconds.
 pub(crate) fn policy() -> PolicyPatch {
     PolicyPatch {
         consecutive_failures: Some(3),
+        failure_rate: Some(Rules::default()),
         cooldown_first_ms: Some(1000),
         cooldown_factor: Some(2.0),
         cooldown_max_ms: Some(4000),
         cooldown_jitter: Some(0.0),
+        cooldown_forget_ms: Some(0),
         probe_permits: Some(1),
         probe_successes: Some(1),
         probe_max_ms: Some(10_000),
@@ -64,6 +72,7 @@ pub(crate) fn check_with(default: PolicyPatch, history: &str) {
         workers: BTreeMap::new(),
         answer: String::new(),
         request: 0,
+        connect: None,
     };
     for (number, line) in history.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
         world.play(line.trim()).unwrap_or_else(|wrong| panic!("line {number}: {line}\n{wrong}"));
@@ -100,6 +109,12 @@ impl World {
                 Ok(())
             }
             "op" => self.operate(&rest),
+            "connect" => self.connect(&rest),
+            "why" => {
+                let view = self.core.view(self.now, "p").map_err(|refusal| refusal.sentence)?;
+                self.answer = format!("{}: {}", view.by, view.why);
+                Ok(())
+            }
             _ => self.work(&who, &verb, &rest),
         }
     }
@@ -119,19 +134,46 @@ impl World {
         Ok(())
     }
 
+    /// The daemon's own probe.
+    fn connect(&mut self, rest: &[&str]) -> Result<(), String> {
+        let result = match rest.first().copied() {
+            None => {
+                let due = self.core.poll_active();
+                self.answer = due.as_ref().map_or_else(|| "none".to_owned(), |due| due.target.clone());
+                self.connect = due.or(self.connect.take());
+                return Ok(());
+            }
+            Some("ok") => Ok(()),
+            Some(_) => Err(Failure::new(rest.get(1).unwrap_or(&"refused"))),
+        };
+        let permit = self.connect.as_ref().ok_or("no connect was due")?.permit;
+        self.core.handle_active(self.now, permit, result);
+        Ok(())
+    }
+
     fn work(&mut self, who: &str, verb: &str, rest: &[&str]) -> Result<(), String> {
         self.attach(who);
-        let times = rest.iter().find_map(|word| word.strip_prefix('x')?.parse().ok()).unwrap_or(1);
+        let named = |prefix: &str| rest.iter().find_map(|word| word.strip_prefix(prefix)?.parse::<u64>().ok());
+        let times = named("x").unwrap_or(1);
+        let at = Mono(self.now.0 - named("ago=").unwrap_or(0) * 1_000_000);
         match verb {
             "ask" => self.ask(who),
             "take" => (0..rest[0].parse().unwrap()).for_each(|_| self.ask(who)),
-            "ok" => (0..times).for_each(|_| self.settle(who, &Outcome::SUCCESS)),
-            "ignored" => self.settle(who, &Outcome::Ignored),
-            "drop" => self.settle(who, &Outcome::Abandoned),
+            "ok" => (0..times).for_each(|_| self.settle(who, at, &Outcome::SUCCESS)),
+            "slow" => (0..times).for_each(|_| self.settle(who, at, &Outcome::Success { slow: true })),
+            "ignored" => self.settle(who, at, &Outcome::Ignored),
+            "drop" => self.settle(who, at, &Outcome::Abandoned),
+            "missed" => {
+                let counts = &mut self.workers.get_mut(who).unwrap().counts;
+                counts.successes += rest[0].parse::<u64>().unwrap();
+                counts.slow += named("slow=").unwrap_or(0);
+            }
+            "reason" => self.answer = self.core.view(self.now, "p").unwrap().why,
             "fail" => {
-                let mut failure = Failure::new(rest.first().filter(|w| !w.starts_with('x')).unwrap_or(&"http-500"));
-                failure.retry_after_ms = rest.iter().find_map(|word| word.strip_prefix("retry=")?.parse().ok());
-                (0..times).for_each(|_| self.settle(who, &Outcome::Failure(failure.clone())));
+                let kind = rest.first().filter(|word| !word.starts_with('x') && !word.contains('='));
+                let mut failure = Failure::new(kind.unwrap_or(&"http-500"));
+                failure.retry_after_ms = named("retry=");
+                (0..times).for_each(|_| self.settle(who, at, &Outcome::Failure(failure.clone())));
             }
             "die" => {
                 let worker = self.workers.remove(who).unwrap();
@@ -194,18 +236,21 @@ impl World {
     }
 
     /// Settles the oldest permit that the worker holds; an ordinary one is asked for where it holds none.
-    fn settle(&mut self, who: &str, outcome: &Outcome) {
+    fn settle(&mut self, who: &str, at: Mono, outcome: &Outcome) {
         if self.workers[who].permits.is_empty() {
             self.ask(who);
         }
         let worker = self.workers.get_mut(who).unwrap();
         let Some((generation, permit)) = worker.permits.pop_front() else { return };
         match outcome {
-            Outcome::Success { .. } => worker.counts.successes += 1,
+            Outcome::Success { slow } => {
+                worker.counts.successes += 1;
+                worker.counts.slow += u64::from(*slow);
+            }
             Outcome::Failure(_) => worker.counts.failures += 1,
             Outcome::Ignored | Outcome::Abandoned => {}
         }
-        let (lane, at, counts) = (worker.lane, self.now, worker.counts);
+        let (lane, counts) = (worker.lane, worker.counts);
         let report = Report { lane, generation, permit, at, outcome: outcome.clone(), counts };
         self.core.handle_report(self.now, worker.connection.unwrap(), &report).unwrap();
     }

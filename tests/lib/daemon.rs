@@ -137,8 +137,14 @@ impl Daemon {
         for part in ["run", "control", "state"] {
             fs::create_dir(dir.path().join(part)).unwrap();
         }
-        fs::write(dir.path().join("breakerd.toml"), setup.toml(dir.path())).unwrap();
-        Self { dir, binary: binary(), child: None }
+        let daemon = Self { dir, binary: binary(), child: None };
+        daemon.write(setup);
+        daemon
+    }
+
+    /// Writes its configuration; a daemon that runs reads it when it is told to.
+    pub fn write(&self, setup: &Setup) {
+        fs::write(self.config(), setup.toml(self.dir.path())).unwrap();
     }
 
     /// Starts the process and waits until it accepts connections.
@@ -161,6 +167,10 @@ impl Daemon {
         let mut command = Command::new(&self.binary);
         command.args(args).arg("--config").arg(self.config()).current_dir(self.dir.path());
         command.env_remove("BREAKERD_SOCKET").env_remove("BREAKERD_CONTROL").env("RUST_BACKTRACE", "0");
+        // Whoever listens there plays systemd.
+        if self.path("notify").exists() {
+            command.env("NOTIFY_SOCKET", self.path("notify"));
+        }
         command
     }
 
@@ -235,6 +245,11 @@ impl Daemon {
     pub fn kill9(&mut self) {
         self.signal(Signal::KILL);
         self.ended();
+    }
+
+    /// Tells it to read its configuration anew.
+    pub fn hangup(&self) {
+        self.signal(Signal::HUP);
     }
 
     /// Freezes it: its sockets stay and nobody answers.

@@ -5,11 +5,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 pub mod daemon;
+pub mod provider;
 pub mod raw;
 pub mod redis;
 pub mod wait;
 
 pub use daemon::{Daemon, Setup};
+pub use provider::Provider;
 pub use raw::Raw;
 pub use redis::Redis;
 pub use wait::until;

@@ -43,6 +43,23 @@ fn a_value_out_of_its_bounds() {
 }
 
 #[test]
+fn an_impossible_policy_is_told_with_the_line_the_rule_and_the_fix() {
+    for (key, fix) in [
+        ("trip.failure_rate = { at_least = 50, of_calls = 20 }", "a rate is above 0 and at most 1"),
+        ("trip.failure_rate = { at_least = 0.5, of_calls = 0 }", "it may be 1 to"),
+        ("trip.failure_rate = { at_least = 0.5, of_calls = 9, min_calls = 10 }", "it may be 1 to 9"),
+        ("trip.failure_rate = { at_least = 0.5, of_calls = 9, within = \"1 hour\" }", "write whole numbers with ms, s"),
+        ("trip.slow_rate = { at_least = 0.5, of_calls = 9 }", "slow_after = \"2s\""),
+    ] {
+        let (daemon, output, said) = start_with(&format!("{key}\n"));
+        assert_eq!(output.status.code(), Some(78), "{said}");
+        let rule = key.split(' ').next().unwrap();
+        let place = format!("{}:{}: {rule}", daemon.config().display(), line_of(&daemon, rule));
+        assert!(said.contains(&place) && said.contains(fix), "no {place:?} and {fix:?} in:\n{said}");
+    }
+}
+
+#[test]
 fn a_file_that_is_not_there() {
     let daemon = Daemon::idle(&Setup::default());
     std::fs::remove_file(daemon.config()).unwrap();

@@ -32,6 +32,28 @@ fn four_workers_and_three_breakers_fit_eight_megabytes() {
     assert!(resident < PROMISED_KIB, "{resident} KiB resident");
 }
 
+/// The figure that the project promises for a closed breaker that nobody asks about, its worker still connected.
+const PROMISED_BYTES_A_NAME: u64 = 400;
+
+#[test]
+fn ten_thousand_idle_names_are_small() {
+    let daemon = Daemon::released();
+    let mut worker = daemon.worker();
+    let lane = worker.lane("openai");
+    worker.query(lane);
+    let before = daemon.memory_kib("VmRSS");
+    let names = 9_999;
+    for number in 0..names {
+        worker.lane(&format!("tenant-{number:06}/openai"));
+    }
+    let bytes = (daemon.memory_kib("VmRSS") - before) * 1024 / names;
+    #[allow(clippy::print_stdout, reason = "the figure is what this test is for")]
+    {
+        println!("{bytes} bytes a closed idle name");
+    }
+    assert!(bytes <= PROMISED_BYTES_A_NAME, "{bytes} bytes a name");
+}
+
 fn threads(daemon: &Daemon) -> usize {
     std::fs::read_dir(format!("/proc/{}/task", daemon.pid())).unwrap().count()
 }

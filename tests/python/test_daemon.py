@@ -7,12 +7,11 @@ import concurrent.futures
 import os
 import signal
 import threading
-import time
 from typing import Any, Awaitable, Callable, List
 
 import pytest
 import uvloop
-from world import Daemon, until
+from world import Daemon, bounded, until
 
 import breakerd
 
@@ -61,7 +60,7 @@ def test_a_trip_is_seen_with_its_reason(daemon: Daemon) -> None:
         pass
     no = caught.value
     assert (no.breaker, no.state, no.reason) == ("openai", "open", "open")
-    assert no.retry_after is not None and 5 < no.retry_after <= 10
+    assert no.retry_after is not None and 0 < no.retry_after <= 10
     assert "3 consecutive failures" in no.why and "3 consecutive failures" in str(no)
     assert str(breakerd.health()) == f"daemon {breakerd.health().daemon}, standalone"
     guard.reset(because="tested")
@@ -188,11 +187,12 @@ def test_half_open_lets_one_probe_through_whoever_asks(make_daemon: Callable[...
             await half_open(guard)
             release = asyncio.Event()
             calls = [asyncio.create_task(call(release)) for _ in range(20)]
-            done, pending = await asyncio.wait(calls, return_when=asyncio.ALL_COMPLETED, timeout=0.2)
-            assert [task.result() for task in done] == ["probing"] * 19
+            while sum(task.done() for task in calls) < 19:
+                await asyncio.sleep(0.005)
+            assert [task.result() for task in calls if task.done()] == ["probing"] * 19
             assert guard.state == "half-open"
             release.set()
-            assert await pending.pop() is True
+            assert True in await asyncio.gather(*calls)
             assert (guard.state, guard.failures) == ("closed", 0)
 
     asyncio.run(main())
@@ -320,17 +320,14 @@ def test_nothing_blocks_a_loop_while_the_daemon_hangs(daemon: Daemon) -> None:
                     turns += 1
 
             beside = asyncio.create_task(turn())
-            began = time.monotonic()
-            async with guard as permit:  # closed when last seen, so admitted
-                assert permit.generation >= 0
-            took = time.monotonic() - began
+            with bounded("an awaited call whose daemon hangs", 0.25):
+                async with guard as permit:  # closed when last seen, so admitted
+                    assert permit.generation >= 0
             beside.cancel()
-            assert 0.2 < took < 2.5, "it waits 250 ms and no longer"
-            assert turns > 20, "the loop goes on meanwhile"
-            began = time.monotonic()
-            async with guard:
-                pass
-            assert time.monotonic() - began < 0.2, "a daemon that was silent is not asked again at once"
+            assert turns > 2, "the loop goes on meanwhile"
+            with bounded("the next one: a daemon that was silent is not asked again at once", 0.02):
+                async with guard:
+                    pass
         finally:
             os.kill(daemon.process.pid, signal.SIGCONT)
 
@@ -343,9 +340,8 @@ def test_a_synchronous_call_waits_five_milliseconds_for_a_daemon_that_hangs(daem
     assert daemon.process is not None
     os.kill(daemon.process.pid, signal.SIGSTOP)
     try:
-        began = time.monotonic()
-        guard.admit().success()
-        assert time.monotonic() - began < 0.2
+        with bounded("a synchronous call whose daemon hangs", 0.02):
+            guard.admit().success()
     finally:
         os.kill(daemon.process.pid, signal.SIGCONT)
 

@@ -3,58 +3,11 @@
 from __future__ import annotations
 
 import pathlib
-import shutil
-import socket
-import subprocess
-from typing import Callable, Iterator, List
+from typing import Callable, List
 
 import pytest
 from test_scenario import UVICORN, check
-from world import Daemon, Server, free_port, states, until
-
-pytestmark = pytest.mark.skipif(shutil.which("redis-server") is None, reason="needs redis-server")
-
-
-class Redis:
-    """A real Redis of this test's own, without a file."""
-
-    def __init__(self, directory: pathlib.Path) -> None:
-        self.port = free_port()
-        self.directory = directory
-        self.start()
-
-    def start(self) -> None:
-        options = {"port": str(self.port), "bind": "127.0.0.1", "save": "", "dir": str(self.directory)}
-        command = ["redis-server", *(part for name, value in options.items() for part in (f"--{name}", value))]
-        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-        until(lambda: self.ask("PING") == "+PONG")
-
-    def ask(self, command: str) -> str:
-        """An inline command's answer."""
-        try:
-            with socket.create_connection(("127.0.0.1", self.port), timeout=5) as one:
-                one.sendall(command.encode() + b"\r\nQUIT\r\n")
-                answer = b""
-                while chunk := one.recv(65536):
-                    answer += chunk
-                return answer.decode().removesuffix("+OK\r\n").strip()
-        except OSError:
-            return ""
-
-    def clients(self) -> List[str]:
-        """The connections, this question's own left out."""
-        return [line for line in self.ask("CLIENT LIST").splitlines() if "addr=" in line and "cmd=client" not in line]
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.wait()
-
-
-@pytest.fixture
-def redis(place: pathlib.Path) -> Iterator[Redis]:
-    one = Redis(place)
-    yield one
-    one.kill()
+from world import Daemon, Redis, Server, free_port, states, until
 
 
 @pytest.fixture
@@ -62,7 +15,7 @@ def hosts(redis: Redis, place: pathlib.Path, make_daemon: Callable[..., Daemon])
     """Two joined daemons."""
     made = []
     for name in ("web-1", "web-2"):
-        fleet = f'[fleet]\nredis = "redis://127.0.0.1:{redis.port}"\nname = "demo"\n'
+        fleet = f'[fleet]\nredis = "{redis.url}"\nname = "demo"\n'
         made.append(make_daemon(place / name, extra=fleet))
     until(lambda: all(daemon.cli("workers")["daemon"]["link"] == "joined" for daemon in made))
     return made

@@ -9,11 +9,10 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from typing import Any, Callable, Dict, List
 
 import pytest
-from world import EXAMPLES, Daemon, Server, binary, free_port, script, states, until
+from world import EXAMPLES, Daemon, Server, binary, bounded, free_port, script, states, until
 
 UVICORN = (script("uvicorn"), "test_multiworker_fastapi:app", "--host", "127.0.0.1", "--port", "{port}")
 REPEATS = int(os.environ.get("REPEATS", "5"))
@@ -210,8 +209,7 @@ def test_run_makes_a_daemon_for_one_command(place: Any) -> None:
         done = check("--url", server.url)
         assert done.returncode == 0, done.stdout
     finally:
-        began = time.monotonic()
-        server.process.send_signal(signal.SIGINT)
-        server.process.wait(10)
-    assert time.monotonic() - began < 10.0
+        with bounded("the end of `breakerd run`", 3):
+            server.process.send_signal(signal.SIGINT)
+            server.process.wait(30)
     assert "Traceback" not in server.log()

@@ -37,6 +37,8 @@ class Schema:
                     self.row(heading, head, cells)
                 else:
                     head = cells
+                    if head[:2] == ["field", "type"]:  # a message may have no fields
+                        self.structs.setdefault(heading, [])
             elif not line.strip():
                 head = []
 
@@ -46,7 +48,7 @@ class Schema:
             self.kinds[plain[0]] = int(plain[1])
             self.most[plain[0]] = int(plain[2])
         elif head[:2] == ["field", "type"]:
-            self.structs.setdefault(heading, []).append((plain[0], plain[1]))
+            self.structs[heading].append((plain[0], plain[1]))
         elif head[:2] == ["number", "variant"]:
             variants = self.enums.setdefault(heading, [])
             assert int(plain[0]) == len(variants)
@@ -137,7 +139,10 @@ class Worker:
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.socket.settimeout(20)
         self.socket.connect(str(path))
-        self.counts = {"successes": 0, "slow": 0, "failures": 0}
+        self.counts = {
+            "successes": 0, "slow": 0, "failures": 0,
+            "untold": {"generation": 0, "failures": 0, "run": 0},
+        }
         self.requests = itertools.count(1)
         self.send(
             "Hello", version_min=1, version_max=1, features=0, pid=os.getpid(), nonce=next(self.nonces),

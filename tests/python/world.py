@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pathlib
+import re
 import shutil
 import signal
 import socket
@@ -13,7 +15,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from typing import Any, Callable, Dict, List, Optional, TypeVar
+from typing import Any, Callable, Dict, Iterator, List, Optional, TypeVar
 
 T = TypeVar("T")
 
@@ -44,6 +46,16 @@ def until(what: Callable[[], Optional[T]], within_s: float = 10.0) -> T:
         if time.monotonic() > end:
             raise AssertionError(f"did not come within {within_s:g} s: {what.__qualname__}, last {found!r}")
         time.sleep(0.005)
+
+
+@contextlib.contextmanager
+def bounded(what: str, bound_s: float) -> Iterator[None]:
+    """Prints how long it took, and fails at ten times the bound: a machine under load is slow, and no bug."""
+    began = time.monotonic()
+    yield
+    took = time.monotonic() - began
+    print(f"{what}: {took * 1000:.1f} ms, of {bound_s * 1000:g} ms")
+    assert took < 10 * bound_s, f"{what} took {took:.3f} s; it may take {bound_s:g} s"
 
 
 def free_port() -> int:
@@ -195,6 +207,50 @@ class Server:
                 self.process.wait()
                 raise AssertionError(f"did not stop within {within_s:g} s:\n{self.log()}") from None
         return time.monotonic() - began
+
+
+class Redis:
+    """A real Redis of this test's own, without a file."""
+
+    def __init__(self, directory: pathlib.Path) -> None:
+        self.port = free_port()
+        self.directory = directory
+        self.start()
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        options = {"port": str(self.port), "bind": "127.0.0.1", "save": "", "dir": str(self.directory)}
+        command = ["redis-server", *(part for name, value in options.items() for part in (f"--{name}", value))]
+        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        until(lambda: self.ask("PING") == "+PONG")
+
+    def ask(self, command: str) -> str:
+        """An inline command's answer."""
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), timeout=5) as one:
+                one.sendall(command.encode() + b"\r\nQUIT\r\n")
+                answer = b""
+                while chunk := one.recv(65536):
+                    answer += chunk
+                return answer.decode().removesuffix("+OK\r\n").strip()
+        except OSError:
+            return ""
+
+    def clients(self) -> List[str]:
+        """The connections, this question's own left out."""
+        return [line for line in self.ask("CLIENT LIST").splitlines() if "addr=" in line and "cmd=client" not in line]
+
+    def gets(self) -> int:
+        """How often a key was read so far."""
+        found = re.search(r"cmdstat_get:calls=(\d+)", self.ask("INFO commandstats"))
+        return 0 if found is None else int(found[1])
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
 
 
 def states(answers: Dict[str, Any], provider: str = "openai") -> Dict[str, tuple]:

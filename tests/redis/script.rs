@@ -161,7 +161,7 @@ fn op(name: &str, kind: OpKind) -> Op {
 }
 
 fn trip(expected: u64, duration_ms: u64) -> OpKind {
-    OpKind::Trip { expected, duration_ms }
+    OpKind::Trip { expected, duration_ms, step: 0 }
 }
 
 /// A trip whose evidence is newer than anything.

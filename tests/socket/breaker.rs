@@ -188,7 +188,7 @@ fn successes_that_no_report_told_come_with_the_counts() {
     let lane = worker.lane("openai");
     worker.fail(lane);
     worker.fail(lane);
-    let counts = Counts { successes: 1, slow: 0, failures: 2 };
+    let counts = Counts { successes: 1, failures: 2, ..Counts::default() };
     let request = worker.request();
     worker.send(Query { request, lane, deadline: Mono::NEVER, counts });
     worker.answer(request);

@@ -1,12 +1,13 @@
 //! The client library against a real daemon: what its callers see, whatever becomes of the daemon.
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use breakerd_client::{
     Action, Breaker, CallError, Client, ConnectError, Failure, Health, Name, Observation, Operator, OperatorError,
     Options, Outcome, Permit, RejectReason, ResetError, Source, State, WatchEvent,
 };
-use breakerd_proto::{Code, Mono, Verdict};
+use breakerd_proto::{Code, Mono, Override, Verdict};
 use breakerd_tests::{Daemon, Setup, until};
 
 fn client(daemon: &Daemon) -> Client {
@@ -180,4 +181,71 @@ fn an_operator_sees_all_and_hears_each_change() {
     drop(daemon);
     assert!(matches!(changes.next(), Some(Err(OperatorError::Lost(ConnectError::Ended { .. })))));
     assert!(changes.next().is_none());
+}
+
+#[test]
+fn a_name_over_the_quota_goes_unguarded_and_is_warned_of_once() {
+    let daemon = Daemon::start();
+    let warned = Arc::new(Mutex::new(Vec::new()));
+    let keep = Arc::clone(&warned);
+    let options = Options::from_env().unwrap().socket(daemon.socket());
+    let client = options.on_warning(move |said| keep.lock().unwrap().push(said.to_owned())).open();
+    let kept = client.breaker("openai").unwrap();
+    told(&kept);
+    let full = |health: Health| match health {
+        Health::Attached { full, .. } => full,
+        _ => None,
+    };
+    // A call that misses its 5 ms on a busy machine registers its name by the next look.
+    let names = (0..1_000_000).map(|number| client.breaker(&format!("n/{number}")).unwrap());
+    let over = names.into_iter().find(|breaker| {
+        breaker.admit().unwrap().succeed();
+        breaker.name().as_str().ends_with("00") && full(client.health()).is_some()
+    });
+    let over = over.expect("no quota on names");
+    trip(&over);
+    over.admit().expect("nobody judges it").succeed();
+    trip(&kept);
+    assert_eq!(told(&kept).state, State::Open, "what had room is guarded as ever");
+    let full = full(client.health()).unwrap();
+    assert!(full.calls >= 4, "{full:?}");
+    let warned = warned.lock().unwrap();
+    assert_eq!(*warned, [full.to_string()], "once, and in the words of health");
+    assert!(client.health().to_string().ends_with(&full.to_string()), "{}", client.health());
+}
+
+#[test]
+fn a_listener_that_falls_behind_is_told_so_and_one_that_lost_its_daemon_listens_anew() {
+    let mut daemon = Daemon::start();
+    let client = client(&daemon);
+    let breaker = client.breaker("openai").unwrap();
+    told(&breaker);
+    let mut changes = client.changes().unwrap();
+    let mut operator = Operator::connect(&daemon.control()).unwrap();
+    let force = Action::Force { to: Override::ForcedClosed, for_ms: None };
+    let storm = 3000;
+    for _ in 0..storm {
+        operator.command(&name(), force, "tested").unwrap();
+    }
+    let (mut heard, mut dropped) = (0, 0);
+    while heard + dropped < storm {
+        match changes.next() {
+            Some(Ok(WatchEvent::Changed(_))) => heard += 1,
+            Some(Ok(WatchEvent::Lagged(more))) => dropped += more,
+            end => panic!("{end:?} after {heard} and {dropped}"),
+        }
+    }
+    assert_eq!(heard + dropped, storm);
+    assert!(dropped > 0, "the queue has a bound");
+    daemon.kill9();
+    assert!(matches!(changes.next(), Some(Err(OperatorError::Lost(ConnectError::Ended { .. })))));
+    assert!(changes.next().is_none());
+    assert!(matches!(client.changes(), Err(OperatorError::Lost(ConnectError::Absent { stale: true, .. }))));
+    daemon.run();
+    told(&breaker);
+    let mut changes = client.changes().unwrap();
+    let force = Action::Force { to: Override::ForcedOpen, for_ms: None };
+    Operator::connect(&daemon.control()).unwrap().command(&name(), force, "tested").unwrap();
+    let Some(Ok(WatchEvent::Changed(change))) = changes.next() else { panic!("no change") };
+    assert_eq!((change.what.as_str(), change.view.state), ("force", State::Open));
 }

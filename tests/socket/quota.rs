@@ -1,8 +1,9 @@
 //! What one account may hold is bounded, and what it held comes back.
 
-use breakerd_proto::message::Register;
-use breakerd_proto::{Code, ToClient};
-use breakerd_tests::Daemon;
+use breakerd_client::Options;
+use breakerd_proto::message::{PolicyPatch, Register};
+use breakerd_proto::{Code, OnQuota, RejectReason, State, ToClient};
+use breakerd_tests::{Daemon, until};
 
 #[test]
 fn names_over_the_quota_are_refused_and_the_rest_goes_on() {
@@ -31,4 +32,23 @@ fn names_over_the_quota_are_refused_and_the_rest_goes_on() {
     assert!(refused.sentence.contains("names") && refused.sentence.contains(&uid), "{}", refused.sentence);
     let mut worker = daemon.worker();
     worker.lane("n/0/0");
+
+    // The client library admits such a call unguarded, or rejects it where the policy says so.
+    let client = Options::from_env().unwrap().socket(daemon.socket()).open();
+    let over = client.breaker("over").unwrap();
+    let unguarded = until("the daemon answers, and nobody judges the call", || {
+        Some(over.admit().unwrap()).filter(|permit| permit.generation() == 0)
+    });
+    unguarded.succeed();
+    let strict = PolicyPatch { on_quota: Some(OnQuota::Reject), ..PolicyPatch::default() };
+    let strict = client.breaker_with("over/strict", strict).unwrap();
+    let no = until("the daemon answers", || strict.admit().err());
+    assert_eq!((no.state, no.reason), (State::Closed, RejectReason::Quota));
+    assert!(no.retry_after().is_some());
+
+    let about = crate::operate::about(&mut daemon.operator());
+    assert!(about.over_quota >= 3, "each is counted, not {}", about.over_quota);
+    assert_eq!(daemon.log().matches("over quota").count(), 1, "and said once:\n{}", daemon.log());
+    let shown = daemon.cli(&["status"]);
+    assert!(String::from_utf8_lossy(&shown.stdout).contains(" calls over quota"), "{shown:?}");
 }

@@ -74,23 +74,27 @@ class NoAnswer(ResetRefused):
 
 from . import _native  # noqa: E402 (the classes above stand first: what follows imports them)
 from ._backend import LastFailure, Sight  # noqa: E402
-from ._classify import ABANDONED, IGNORED, SUCCESS, Outcome, failure  # noqa: E402
 from ._fake import Fake, fake  # noqa: E402
 from ._first import FirstAdmitted, first_admitted  # noqa: E402
 from ._guard import Guard, breaker  # noqa: E402
 from ._native import Health  # noqa: E402
+from ._outcome import ABANDONED, IGNORED, SUCCESS, Outcome, failure  # noqa: E402
 from ._permit import Permit  # noqa: E402
-from ._policy import Policy  # noqa: E402
+from ._policy import AtLeast, Policy  # noqa: E402
+from ._watch import Change, Lagged, Watch, watch  # noqa: E402
 
 __all__ = [
     "ABANDONED",
     "IGNORED",
     "SUCCESS",
+    "AtLeast",
+    "Change",
     "Denied",
     "Fake",
     "FirstAdmitted",
     "Guard",
     "Health",
+    "Lagged",
     "LastFailure",
     "NoAnswer",
     "Outcome",
@@ -99,12 +103,14 @@ __all__ = [
     "Rejected",
     "ResetRefused",
     "Sight",
+    "Watch",
     "breaker",
     "failure",
     "fake",
     "first_admitted",
     "health",
     "health_async",
+    "watch",
 ]
 
 

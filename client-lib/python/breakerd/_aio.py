@@ -166,6 +166,16 @@ class LoopPermit:
         self._raw.settle(word, kind, detail, retry_after)
         self._link.settled()
 
+    def cancel(self, waited: Optional[float]) -> bool:
+        """The call was cancelled. Whether it hung."""
+        hung = self._raw.cancel(waited)
+        self._link.settled()
+        return hung
+
+    def answer(self) -> None:
+        """A stream's first item has come."""
+        self._raw.answer()
+
 
 def _wait(socket: Optional[Tuple[int, int, bool]], seconds: float) -> bool:
     if socket is None:

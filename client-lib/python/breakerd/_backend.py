@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from typing import TYPE_CHECKING, Any, List, NamedTuple, Optional, Protocol
+from typing import TYPE_CHECKING, Any, List, NamedTuple, Optional, Protocol, Tuple
 
 if TYPE_CHECKING:
     from ._lane import Lane
@@ -42,6 +42,25 @@ class Sight(NamedTuple):
     """Why it is so and who made it so, for people."""
 
 
+class Watcher(Protocol):
+    """Tells of changes to whoever can wait for a descriptor. ``socket`` is the descriptor and whether it waits for room to
+    write, ``wait`` the seconds to wait for it at most; both are to be asked for again after every call."""
+
+    @property
+    def is_watching(self) -> bool: ...
+
+    @property
+    def away(self) -> Optional[str]: ...
+
+    @property
+    def socket(self) -> Optional[Tuple[int, bool]]: ...
+
+    @property
+    def wait(self) -> Optional[float]: ...
+
+    def receive(self) -> List[Any]: ...
+
+
 class Backend(Protocol):
     """Answers for all breakers. A rejection is a tuple of state, reason, seconds or ``None``, and why."""
 
@@ -56,6 +75,10 @@ class Backend(Protocol):
     def reset(self, lane: Lane, because: str) -> None: ...
 
     async def reset_async(self, lane: Lane, because: str) -> None: ...
+
+    def auth_errors(self, lane: Lane) -> Optional[str]: ...
+
+    def watcher(self) -> Watcher: ...
 
 
 _stack: List[Backend] = []

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import functools
 import inspect
+import time
 from typing import Any, AsyncGenerator, Callable, Generator, TypeVar
 
-from ._classify import SUCCESS, Rules
+from ._classify import Rules
 from ._lane import Lane
+from ._outcome import ABANDONED, SUCCESS
 from ._permit import Permit, owner
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -41,7 +43,7 @@ def _function(lane: Lane, rules: Rules, function: Callable[..., Any]) -> Callabl
         except BaseException as error:
             _end(lane, permit)._settle_exception(error)
             raise
-        _end(lane, permit)._settle(rules.of_result(result))
+        _end(lane, permit)._settle_result(result)
         return result
 
     return call
@@ -56,9 +58,9 @@ def _coroutine(lane: Lane, rules: Rules, function: Callable[..., Any]) -> Callab
         try:
             result = await function(*args, **kwargs)
         except BaseException as error:
-            _end(lane, permit)._settle_exception(error)
+            _end(lane, permit)._settle_exception(error, timed=True)
             raise
-        _end(lane, permit)._settle(rules.of_result(result))
+        _end(lane, permit)._settle_result(result)
         return result
 
     return call
@@ -80,13 +82,14 @@ def _generator(lane: Lane, rules: Rules, function: Callable[..., Any]) -> Callab
 
 
 class _First:
-    """A generator whose first item settles a probe: a stream may live for hours, and the provider answers."""
+    """A generator that tells when its first item has come."""
 
-    __slots__ = ("_generator", "_permit")
+    __slots__ = ("_came_first", "_generator", "_permit")
 
     def __init__(self, generator: Generator[Any, Any, Any], permit: Permit) -> None:
         self._generator = generator
         self._permit = permit
+        self._came_first = False
 
     def __iter__(self) -> _First:
         return self
@@ -104,8 +107,9 @@ class _First:
         self._generator.close()
 
     def _came(self, item: Any) -> Any:
-        if self._permit.is_probe:
-            self._permit._settle(SUCCESS)
+        if not self._came_first:
+            self._came_first = True
+            self._permit._first_item()
         return item
 
 
@@ -113,24 +117,28 @@ def _async_generator(lane: Lane, rules: Rules, function: Callable[..., Any]) -> 
     async def call(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
         permit = await lane.admit_async(rules)
         inner = function(*args, **kwargs)
+        # A hang is one wait that is too long: a stream may go on for minutes, and its reader may take hours.
+        asked = time.monotonic()
         try:
             item = await inner.__anext__()
-            if permit.is_probe:
-                permit._settle(SUCCESS)
+            permit._first_item()
             while True:
                 try:
                     sent = yield item
                 except GeneratorExit:
+                    permit._settle(ABANDONED)
                     await inner.aclose()
                     raise
                 except BaseException as error:
+                    asked = time.monotonic()
                     item = await inner.athrow(error)
                 else:
+                    asked = time.monotonic()
                     item = await inner.asend(sent)
         except StopAsyncIteration:
             permit._settle(SUCCESS)
         except BaseException as error:
-            permit._settle_exception(error)
+            permit._settle_exception(error, timed=True, waited=time.monotonic() - asked)
             raise
 
     return call
@@ -166,7 +174,7 @@ async def _again_async(lane: Lane, permit: Permit, function: Callable[..., Any],
     try:
         result = await function(*args, **kwargs)
     except BaseException as error:
-        lane.leave(error, permit)
+        lane.leave(error, permit, timed=True)
         raise
     lane.leave(None, permit)
     return result

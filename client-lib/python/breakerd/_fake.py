@@ -3,26 +3,33 @@
 from __future__ import annotations
 
 import contextlib
+import socket
+import time
+import weakref
 from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Optional, Tuple
 
 from . import _backend
 from ._backend import LastFailure, Sight
-from ._classify import Outcome
+from ._outcome import ABANDONED, HUNG, Outcome
+from ._policy import duration_ms
 
 if TYPE_CHECKING:
     from ._lane import Lane
 
 _RETRY_AFTER_S = 15.0
+_HUNG_AFTER_S = 10.0
 _STATES = ("closed", "open", "half-open")
 
 
 class _FakePermit:
-    __slots__ = ("_fake", "_name", "_told", "generation", "is_probe")
+    __slots__ = ("_began", "_fake", "_hung_after", "_name", "_told", "generation", "is_probe")
 
-    def __init__(self, fake: Fake, name: str, generation: int, is_probe: bool) -> None:
+    def __init__(self, fake: Fake, lane: Lane, generation: int, is_probe: bool) -> None:
         self._fake = fake
-        self._name = name
+        self._name = lane.name
         self._told = False
+        self._began = time.monotonic()
+        self._hung_after = _hung_after(lane)
         self.generation = generation
         self.is_probe = is_probe
 
@@ -30,9 +37,54 @@ class _FakePermit:
         self._told = True
         self._fake._tell(self, Outcome(word, kind, detail, retry_after))
 
+    def cancel(self, waited: Optional[float]) -> bool:
+        hung = (time.monotonic() - self._began if waited is None else waited) > self._hung_after
+        outcome = HUNG if hung else ABANDONED
+        self.settle(outcome.word, outcome.kind, "", None)
+        return hung
+
+    def answer(self) -> None:
+        """It judges no slowness."""
+
     def __del__(self) -> None:
         if not self._told:
             self.settle("abandoned", "", "", None)
+
+
+def _hung_after(lane: Lane) -> float:
+    said = None if lane.policy is None else lane.policy.hung_after
+    return _HUNG_AFTER_S if said is None else duration_ms(said, "hung_after") / 1000
+
+
+class _FakeWatcher:
+    """Tells of what the test sets. A socket wakes whoever waits, in whatever thread."""
+
+    is_watching = True
+    away: Optional[str] = None
+    wait: Optional[float] = None
+
+    def __init__(self) -> None:
+        self._ours, self._theirs = socket.socketpair()
+        self._theirs.setblocking(False)
+        self._told: List[Dict[str, Any]] = []
+
+    @property
+    def socket(self) -> Tuple[int, bool]:
+        return self._theirs.fileno(), False
+
+    def tell(self, change: Dict[str, Any]) -> None:
+        self._told.append(change)
+        self._ours.send(b"x")
+
+    def receive(self) -> List[Dict[str, Any]]:
+        with contextlib.suppress(BlockingIOError):
+            self._theirs.recv(4096)
+        told, self._told = self._told, []
+        return told
+
+    def __del__(self) -> None:
+        self._ours.close()
+        self._theirs.close()
 
 
 class Fake:
@@ -48,6 +100,7 @@ class Fake:
         self._probes: Dict[str, int] = {}
         self._denied: Dict[str, str] = {}
         self._resets: List[Tuple[str, str]] = []
+        self._watchers: weakref.WeakSet[_FakeWatcher] = weakref.WeakSet()
         for name, state in states.items():
             self.set(name, state)
 
@@ -56,8 +109,10 @@ class Fake:
         word = state.replace("_", "-")
         if word not in _STATES:
             raise ValueError(f"the state of {name} is {state!r}; it may be one of {', '.join(_STATES)}")
-        self._states[name] = word
+        was, self._states[name] = self._states.get(name, "closed"), word
         self._generations[name] = self._generations.get(name, 0) + 1
+        for watcher in list(self._watchers):
+            watcher.tell(self._change(name, was, word))
 
     def deny(self, name: str, sentence: str = "this account may not reset") -> None:
         """Makes every reset of this breaker raise ``Denied``."""
@@ -85,7 +140,7 @@ class Fake:
             if self._probes.get(name, 0) > 0:
                 return (state, "probing", 1.0, "")
             self._probes[name] = 1
-        return _FakePermit(self, name, generation, state == "half-open")
+        return _FakePermit(self, lane, generation, state == "half-open")
 
     async def admit_async(self, lane: Lane) -> Any:
         """The same, and it never waits."""
@@ -121,6 +176,24 @@ class Fake:
     async def reset_async(self, lane: Lane, because: str) -> None:
         """The same, and it never waits."""
         self.reset(lane, because)
+
+    def auth_errors(self, lane: Lane) -> Optional[str]:
+        """What the policy in code says."""
+        return None if lane.policy is None else lane.policy.auth_errors
+
+    def watcher(self) -> _FakeWatcher:
+        """Tells of every ``set`` and ``reset`` from here on."""
+        watcher = _FakeWatcher()
+        self._watchers.add(watcher)
+        return watcher
+
+    def _change(self, name: str, was: str, state: str) -> Dict[str, Any]:
+        what = {"open": "trip", "half-open": "probe", "closed": "recover"}[state]
+        retry_after = _RETRY_AFTER_S if state == "open" else 0.0
+        return {
+            "name": name, "was": was, "state": state, "what": what, "why": "", "by": "", "retry_after": retry_after,
+            "forced": None, "mode": "on", "host_only": False, "generation": self._generations[name], "ago": 0.0,
+        }
 
     def _tell(self, permit: _FakePermit, outcome: Outcome) -> None:
         if permit.is_probe:

@@ -37,10 +37,7 @@ class FirstAdmitted:
     def __exit__(
         self, kind: Optional[Type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
     ) -> None:
-        if self._entered is not None:
-            guard, permit = self._entered
-            self._entered = None
-            guard._lane.leave(error, permit)
+        self._leave(error, timed=False)
 
     async def __aenter__(self) -> Permit:
         """Raises the ``Rejected`` that is soonest worth another try, if none is admitted."""
@@ -58,7 +55,13 @@ class FirstAdmitted:
     async def __aexit__(
         self, kind: Optional[Type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
     ) -> None:
-        self.__exit__(kind, error, trace)
+        self._leave(error, timed=True)
+
+    def _leave(self, error: Optional[BaseException], timed: bool) -> None:
+        if self._entered is not None:
+            guard, permit = self._entered
+            self._entered = None
+            guard._lane.leave(error, permit, timed)
 
     def _take(self, guard: Guard, permit: Permit) -> Permit:
         if self._entered is not None:

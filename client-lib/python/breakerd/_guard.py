@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 from types import TracebackType
 from typing import Any, Callable, Optional, Type, TypeVar
 
 from . import _backend, _decorate
 from ._backend import LastFailure, Sight
-from ._classify import Classify, Rules
+from ._classify import Rules
 from ._lane import Lane, lane
+from ._outcome import Classify
 from ._permit import Permit
-from ._policy import Policy
+from ._policy import AuthErrors, Policy
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -57,7 +59,7 @@ class Guard:
     async def __aexit__(
         self, kind: Optional[Type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
     ) -> None:
-        self._lane.leave(error)
+        self._lane.leave(error, timed=True)
 
     # -- in two steps --
 
@@ -129,7 +131,7 @@ def breaker(
     *,
     policy: Optional[Policy] = None,
     classify: Optional[Classify] = None,
-    auth_errors: str = "ignored",
+    auth_errors: Optional[AuthErrors] = None,
 ) -> Guard:
     """The guard of a breaker.
 
@@ -138,8 +140,16 @@ def breaker(
     :param policy: stands below the daemon's configuration for this name and above its default.
     :param classify: gets what a call returned or raised and answers a ``breakerd.Outcome``, or ``None`` to leave it to
         the defaults.
-    :param auth_errors: ``"failure"`` where one key serves all; by default 401 and 403 are ignored, since one tenant's
-        bad key must not shut a provider for all.
+    :param auth_errors: short for the policy's own field: ``"failure"`` where one key serves all; by default 401 and 403
+        are ignored, since one tenant's bad key must not shut a provider for all.
     """
-    found = lane(parse_name(name), policy)
-    return Guard(found, Rules(name, classify, auth_errors, found.once))
+    found = lane(parse_name(name), _with_auth_errors(policy, auth_errors))
+    return Guard(found, Rules(name, classify, found.auth_errors, found.once))
+
+
+def _with_auth_errors(policy: Optional[Policy], auth_errors: Optional[AuthErrors]) -> Optional[Policy]:
+    if auth_errors is None:
+        return policy
+    if policy is not None and policy.auth_errors not in (None, auth_errors):
+        raise ValueError(f"auth_errors is {auth_errors!r} here and {policy.auth_errors!r} in the policy; say it once")
+    return dataclasses.replace(policy or Policy(), auth_errors=auth_errors)

@@ -11,7 +11,8 @@ import threading
 from typing import Any, Dict, Optional
 
 from . import _backend
-from ._classify import SUCCESS, Rules
+from ._classify import Rules
+from ._outcome import SUCCESS
 from ._permit import Held, Permit, owner
 from ._policy import Policy
 from ._warn import Once
@@ -29,6 +30,10 @@ class Lane:
         self.once = Once()
         self.native: Any = None
         """The backend's own object for this breaker, made at the first call."""
+
+    def auth_errors(self) -> Optional[str]:
+        """What 401 and 403 count as, by the policy in force."""
+        return _backend.current().auth_errors(self)
 
     def admit(self, rules: Rules) -> Permit:
         """A permit, or ``Rejected``. Waits for a daemon at most 5 ms; the first attach of a process 250 ms."""
@@ -52,15 +57,16 @@ class Lane:
         self.held.put(permit, who)
         return permit
 
-    def leave(self, error: Optional[BaseException], permit: Optional[Permit] = None) -> None:
-        """A block is left. A shared probe is settled by its first failure, else by the outermost block's end."""
+    def leave(self, error: Optional[BaseException], permit: Optional[Permit] = None, timed: bool = False) -> None:
+        """A block is left. A shared probe is settled by its first failure, else by the outermost block's end. ``timed``
+        says that the block could be cancelled."""
         permit = self.held.take(permit)
         if permit is None or permit._settled is not None:
             return
         inner = permit._blocks > 0
         if error is not None:
-            if not inner or permit._rules.of_exception(error).word == "failure":
-                permit._settle_exception(error)
+            if not inner or permit._rules.of_exception(error, permit.is_probe).word == "failure":
+                permit._settle_exception(error, timed)
         elif not inner:
             permit._settle(SUCCESS)
 

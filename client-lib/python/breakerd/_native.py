@@ -112,6 +112,14 @@ class Native:
         self._tell()
         _raise_refusal(*answer)
 
+    def auth_errors(self, lane: Lane) -> Optional[str]:
+        """What 401 and 403 count as, by the policy that the daemon last sent, else the one in code."""
+        return self._breaker(lane).auth_errors
+
+    def watcher(self) -> _breakerd.Watcher:
+        """A connection of its own that is told of every change."""
+        return _breakerd.Watcher(self.client)
+
     def health(self) -> Health:
         """How this process stands to its daemon, which is asked now."""
         return self._health()[0]

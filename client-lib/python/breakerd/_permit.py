@@ -9,12 +9,14 @@ of one generation are alike; so entries and exits always come out even.
 from __future__ import annotations
 
 import asyncio
+import inspect
 import itertools
 import sys
 import threading
 from typing import Any, Dict, Iterator, List, Optional, Tuple, Union
 
-from ._classify import IGNORED, Outcome, Rules, causes, failure
+from ._classify import Rules, causes, of_probe
+from ._outcome import ABANDONED, CANCELLED, HUNG, IGNORED, SUCCESS, Outcome, failure
 from ._warn import Once
 
 Owner = Tuple[Any, ...]
@@ -65,7 +67,7 @@ class Permit:
 
     def success(self) -> None:
         """It worked."""
-        self._settle_by_hand(Outcome("success"))
+        self._settle_by_hand(SUCCESS)
 
     def fail(self, kind: str = "failure", *, detail: str = "", retry_after: Union[float, str, None] = None) -> None:
         """It failed by the provider's fault. ``kind`` is a short word (``http-503``, ``empty-answer``), ``detail`` a
@@ -83,7 +85,7 @@ class Permit:
     def observe(self, response: Any) -> Any:
         """Judges a response by its status and returns it. One that is no success settles the permit at once; after a
         success the block may still fail."""
-        outcome = self._rules.of_response(response)
+        outcome = self._rules.of_response(response, self.is_probe)
         if outcome.word != "success":
             self._settle_by_hand(outcome)
         return response
@@ -99,23 +101,61 @@ class Permit:
 
     def _settle(self, outcome: Outcome) -> None:
         if self._settled is None:
+            if outcome.kind and self.is_probe:
+                outcome = of_probe(outcome)
             self._settled = outcome
             self._raw.settle(outcome.word, outcome.kind, outcome.detail, outcome.retry_after)
 
-    def _settle_exception(self, error: BaseException) -> Outcome:
-        """Settles by an exception, which is marked if it counts as a failure of this breaker."""
-        outcome = self._rules.of_exception(error)
-        if outcome.word == "failure":
-            if _counted_since(error, self.name, self._stamp):
-                outcome = IGNORED
-            else:
-                _mark(error, self.name)
-        self._settle(outcome)
-        return outcome
+    def _settle_result(self, result: Any) -> None:
+        """Settles by what the call returned."""
+        self._settle(self._rules.of_result(result, self.is_probe))
+
+    def _settle_exception(self, error: BaseException, timed: bool = False, waited: Optional[float] = None) -> None:
+        """Settles by an exception, which is marked if it counts as a failure of this breaker. ``timed`` says that the
+        call could be cancelled; ``waited`` for how many seconds, where that is not since its admission."""
+        if self._settled is not None:
+            return
+        outcome = self._rules.of_exception(error, self.is_probe)
+        if outcome is CANCELLED:
+            self._settle_cancelled(error, timed, waited)
+        elif outcome.word != "failure":
+            self._settle(outcome)
+        elif _counted_since(error, self.name, self._stamp):
+            self._settle(IGNORED)
+        else:
+            _mark(error, self.name)
+            self._settle(outcome)
+
+    def _settle_cancelled(self, error: BaseException, timed: bool, waited: Optional[float]) -> None:
+        """A cancelled call that waited for longer than the policy's ``hung_after`` is a failure."""
+        if not timed or _at_a_yield(error) or _counted_since(error, self.name, self._stamp):
+            self._settle(ABANDONED)
+        elif self._raw.cancel(waited):
+            self._settled = HUNG
+            _mark(error, self.name)
+        else:
+            self._settled = ABANDONED
+
+    def _first_item(self) -> None:
+        """A stream's first item has come. It settles a probe: a stream may live for hours, and the provider answers."""
+        if self.is_probe:
+            self._settle(SUCCESS)
+        else:
+            self._raw.answer()
 
     def __repr__(self) -> str:
         word = "out" if self._settled is None else self._settled.word
         return f"<breakerd.Permit {self.name} generation {self.generation}{' probe' if self.is_probe else ''}, {word}>"
+
+
+def _at_a_yield(error: BaseException) -> bool:
+    """Whether an asynchronous generator was closed between two items: it waited for its reader, not for a provider."""
+    if not isinstance(error, GeneratorExit):
+        return False
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace is not None and bool(trace.tb_frame.f_code.co_flags & inspect.CO_ASYNC_GENERATOR)
 
 
 def _mark(error: BaseException, name: str) -> None:

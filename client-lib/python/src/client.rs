@@ -3,13 +3,13 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use breakerd_client::options::{parse_fallback, parse_mode};
-use breakerd_client::{Health, Options, PolicyPatch};
+use breakerd_client::{AuthErrors, Health, Options};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
 use crate::answer;
+use crate::policy::patch;
 
 /// Sentences that wait for the Python side; more are dropped, since each tells of the same trouble.
 const WARNINGS_MAX: usize = 16;
@@ -62,7 +62,7 @@ impl Client {
         told.set_item("sentence", health.to_string())?;
         told.set_item("silent", matches!(health, Health::Silent { .. }))?;
         let path = match &health {
-            Health::Attached { release, link, fleet, path } => {
+            Health::Attached { release, link, fleet, path, .. } => {
                 told.set_item("daemon", release)?;
                 told.set_item("link", link.word())?;
                 told.set_item("fleet", fleet)?;
@@ -102,6 +102,16 @@ impl Breaker {
         answer::observed(py, &seen)
     }
 
+    /// What 401 and 403 count as by the policy that the daemon last sent, else the one in code: `ignored`, `failure`, or
+    /// none where neither says.
+    #[getter]
+    fn auth_errors(&self) -> Option<&'static str> {
+        self.inner.policy()?.auth_errors.map(|said| match said {
+            AuthErrors::Ignored => "ignored",
+            AuthErrors::Failure => "failure",
+        })
+    }
+
     /// Changes it to closed: a word, and a sentence unless it was done.
     fn reset(&self, py: Python<'_>, because: &str) -> (&'static str, String) {
         answer::reset(py.detach(|| self.inner.reset(because)))
@@ -116,30 +126,4 @@ impl Warnings {
         }
         self.some.store(true, Ordering::Relaxed);
     }
-}
-
-fn patch(policy: &Bound<'_, PyDict>) -> PyResult<PolicyPatch> {
-    let mut patch = PolicyPatch::default();
-    for (field, value) in policy {
-        match field.extract::<String>()?.as_str() {
-            "consecutive_failures" => patch.consecutive_failures = Some(value.extract()?),
-            "cooldown_first_ms" => patch.cooldown_first_ms = Some(value.extract()?),
-            "cooldown_factor" => patch.cooldown_factor = Some(value.extract()?),
-            "cooldown_max_ms" => patch.cooldown_max_ms = Some(value.extract()?),
-            "cooldown_jitter" => patch.cooldown_jitter = Some(value.extract()?),
-            "probe_permits" => patch.probe_permits = Some(value.extract()?),
-            "probe_successes" => patch.probe_successes = Some(value.extract()?),
-            "probe_max_ms" => patch.probe_max_ms = Some(value.extract()?),
-            "slow_after_ms" => patch.slow_after_ms = Some(value.extract()?),
-            "mode" => patch.mode = Some(word(&value, parse_mode)?),
-            "fallback" => patch.fallback = Some(word(&value, parse_fallback)?),
-            other => return Err(PyValueError::new_err(format!("a policy has no {other:?}"))),
-        }
-    }
-    Ok(patch)
-}
-
-fn word<T>(value: &Bound<'_, PyAny>, parse: impl Fn(&str) -> Option<T>) -> PyResult<T> {
-    let text: String = value.extract()?;
-    parse(&text).ok_or_else(|| PyValueError::new_err(format!("{text:?} is not allowed here")))
 }

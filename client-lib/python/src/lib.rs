@@ -7,6 +7,8 @@ mod answer;
 mod client;
 mod connection;
 mod permit;
+mod policy;
+mod watcher;
 
 use pyo3::prelude::*;
 
@@ -19,4 +21,6 @@ mod _breakerd {
     use crate::connection::Connection;
     #[pymodule_export]
     use crate::permit::Permit;
+    #[pymodule_export]
+    use crate::watcher::Watcher;
 }

@@ -24,6 +24,10 @@ impl Permit {
         let (generation, is_probe) = (permit.generation(), permit.is_probe());
         Self { held: Mutex::new(Some(permit)), generation, is_probe }
     }
+
+    fn take(&self) -> Option<breakerd_client::Permit> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
 }
 
 #[pymethods]
@@ -37,11 +41,28 @@ impl Permit {
             "abandoned" => Outcome::Abandoned,
             other => return Err(PyValueError::new_err(format!("{other:?} is no outcome"))),
         };
-        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(permit) = held {
+        if let Some(permit) = self.take() {
             permit.settle(outcome);
         }
         Ok(())
+    }
+
+    /// The call was cancelled: a failure `hung` if the provider had let it wait for longer than the policy's `hung_after`,
+    /// else abandoned. `waited` is in seconds; by default the wait began with the call. Whether it hung.
+    #[pyo3(signature = (waited=None))]
+    fn cancel(&self, waited: Option<f64>) -> bool {
+        let Some(permit) = self.take() else { return false };
+        let waited = waited.and_then(|waited| Duration::try_from_secs_f64(waited).ok());
+        let hung = waited.unwrap_or_else(|| permit.out_for()) > permit.hung_after();
+        permit.settle(if hung { Outcome::failure("hung") } else { Outcome::Abandoned });
+        hung
+    }
+
+    /// A stream's first item has come: slowness is judged by now.
+    fn answer(&self) {
+        if let Some(permit) = &mut *self.held.lock().unwrap_or_else(PoisonError::into_inner) {
+            permit.answer();
+        }
     }
 }
 

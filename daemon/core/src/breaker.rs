@@ -5,16 +5,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use breakerd_proto::clock::ms_up;
+use breakerd_proto::message::PolicyPatch;
 use breakerd_proto::{Mode, Mono, Name, Override, RejectReason, State, Verdict, limits};
 
 use crate::account::Charge;
 use crate::cell::Cell;
 use crate::change::{Because, Change, What};
+use crate::cooldown::Backoff;
 use crate::fleet::OpKind;
 use crate::joint::Joint;
 use crate::lane::Lane;
 use crate::policy::Policy;
-use crate::table::BreakerId;
+use crate::probe::{Permit, Probes};
 use crate::window::Window;
 use crate::{ConnectionId, WorkerId};
 
@@ -42,15 +44,24 @@ pub(crate) enum Stand {
     Detached,
 }
 
+impl Turn<'_> {
+    /// Who of this host did something, and why.
+    pub(crate) fn because(&self, who: &str, why: &str) -> Because {
+        Because::new(&format!("{who}@{}", self.host), why)
+    }
+}
+
 /// What a turn leaves to be drained.
 #[derive(Debug, Default)]
 pub(crate) struct Effects {
     pub(crate) changes: VecDeque<Change>,
-    /// Breakers whose slots may have to show something else; none where there is no board.
-    pub(crate) touched: Option<VecDeque<BreakerId>>,
     pub(crate) answers: VecDeque<(ConnectionId, u32, Verdict)>,
     /// Wishes of the breaker that is being touched.
     pub(crate) wishes: Vec<(OpKind, Because)>,
+    /// The probe that the touched breaker has granted to the daemon itself.
+    pub(crate) active: Option<u64>,
+    /// Such probes of all breakers, not yet handed to the driver.
+    pub(crate) actives: VecDeque<(BreakerId, u64)>,
     /// Receipts of things that are held no longer.
     pub(crate) released: Vec<Charge>,
     pub(crate) stale_reports: u64,
@@ -71,6 +82,8 @@ pub(crate) struct Reporter<'a> {
     pub(crate) connection: ConnectionId,
     pub(crate) worker: WorkerId,
     pub(crate) label: &'a str,
+    /// A later success of the worker is known already: lane memory is read ahead of messages.
+    pub(crate) overtaken: bool,
 }
 
 /// Who asks, and under which number.
@@ -78,15 +91,6 @@ pub(crate) struct Reporter<'a> {
 pub(crate) struct Asker {
     pub(crate) connection: ConnectionId,
     pub(crate) request: u32,
-}
-
-/// A probe that is out.
-#[derive(Debug)]
-pub(crate) struct Permit {
-    pub(crate) id: u64,
-    pub(crate) asker: Asker,
-    pub(crate) expires: Mono,
-    pub(crate) charge: Charge,
 }
 
 /// What a query finds.
@@ -100,51 +104,46 @@ pub(crate) enum Finding {
     LeaseNeeded,
 }
 
-/// Whether a probe may go out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Probes {
-    Free,
-    ByLease,
-    Out,
-}
-
-impl Probes {
-    pub(crate) fn of(more: bool) -> Self {
-        if more { Self::Free } else { Self::Out }
-    }
-}
-
 /// One breaker of the table.
 #[derive(Debug)]
 pub(crate) struct Breaker {
     pub(crate) name: Name,
     pub(crate) policy: Arc<Policy>,
-    /// The account that first used it pays for the name.
-    pub(crate) charge: Charge,
+    /// What the code that uses it said of its policy.
+    pub(crate) declared: Option<Arc<PolicyPatch>>,
     pub(crate) generation: u64,
     pub(crate) host: Cell,
     pub(crate) joint: Joint,
     pub(crate) forced: Option<Forced>,
     pub(crate) window: Window,
-    pub(crate) lanes: BTreeMap<WorkerId, Lane>,
+    pub(crate) backoff: Backoff,
+    /// The newest success of any worker of the host.
+    pub(crate) succeeded: Mono,
+    /// Boxed, since a map has room for eleven where most breakers have one.
+    pub(crate) lanes: BTreeMap<WorkerId, Box<Lane>>,
     pub(crate) permits: Vec<Permit>,
+    /// No connect of the daemon's own begins before this.
+    pub(crate) active_from: Mono,
     pub(crate) asked: Mono,
     pub(crate) failures_total: u64,
 }
 
 impl Breaker {
-    pub(crate) fn new(name: Name, policy: Arc<Policy>, charge: Charge, now: Mono) -> Self {
+    pub(crate) fn new(name: Name, policy: Arc<Policy>, now: Mono) -> Self {
         Self {
             name,
             policy,
-            charge,
+            declared: None,
             generation: 1,
             host: Cell { since: now, ..Cell::default() },
             joint: Joint::default(),
             forced: None,
             window: Window::default(),
+            backoff: Backoff::default(),
+            succeeded: Mono::default(),
             lanes: BTreeMap::new(),
             permits: Vec::new(),
+            active_from: now,
             asked: now,
             failures_total: 0,
         }
@@ -160,53 +159,47 @@ impl Breaker {
         if self.fleet_rules() { &self.joint.cell } else { &self.host }
     }
 
+    /// A breaker that only watches has its own books, and in them the fleet has no say.
     pub(crate) fn fleet_rules(&self) -> bool {
-        self.joint.cell.state != State::Closed
+        self.joint.cell.state != State::Closed && self.policy.mode == Mode::On
     }
 
     pub(crate) fn ruling_mut(&mut self) -> &mut Cell {
         if self.fleet_rules() { &mut self.joint.cell } else { &mut self.host }
     }
 
-    /// Whether the table may forget it: closed, no override, no worker that has registered it.
-    pub(crate) fn is_idle(&self) -> bool {
-        self.state() == State::Closed && self.forced.is_none() && self.lanes.is_empty()
-    }
-
     /// May a worker call? Changes nothing.
     pub(crate) fn find(&self, now: Mono, stand: Stand) -> Finding {
-        if let Some(forced) = &self.forced {
-            return Finding::Verdict(self.forced_verdict(forced, now));
-        }
-        if self.policy.mode == Mode::Off {
-            return Finding::Verdict(Verdict::Admit { generation: self.generation });
-        }
-        let cell = self.ruling();
-        let reason = match cell.state {
-            State::Closed => return Finding::Verdict(Verdict::Admit { generation: self.generation }),
-            State::Open if now < cell.until => RejectReason::Open,
-            State::Open | State::HalfOpen => match self.probes(now, stand) {
-                Probes::Free => return Finding::ProbeFree,
-                Probes::ByLease => return Finding::LeaseNeeded,
-                Probes::Out => RejectReason::Probing,
-            },
-        };
-        Finding::Verdict(match self.policy.mode {
-            Mode::On => self.reject(reason, now),
-            Mode::Shadow | Mode::Off => Verdict::Admit { generation: self.generation },
-        })
+        let finding = self.find_probe(now, stand);
+        let found_probe = matches!(finding, Finding::ProbeFree | Finding::LeaseNeeded);
+        if self.is_active() && found_probe { self.refuse(RejectReason::Probing, now) } else { finding }
     }
 
-    /// Whether a probe may go out, the cooldown being over.
-    pub(crate) fn probes(&self, now: Mono, stand: Stand) -> Probes {
-        let more = self.permits_out() < self.policy.probe.permits;
-        match stand {
-            _ if !self.fleet_rules() => Probes::of(more),
-            Stand::Joined => self.leased_probes(now, more),
-            // Somebody's lease may still hold, and nobody can be asked.
-            _ if self.joint.foreign_lease(now) => Probes::Out,
-            Stand::Detached | Stand::Alone => Probes::of(more),
-            Stand::JustDetached => Probes::Out,
+    /// May the one whose part probes are? Changes nothing.
+    pub(crate) fn find_probe(&self, now: Mono, stand: Stand) -> Finding {
+        let cell = self.ruling();
+        match (&self.forced, cell.state) {
+            _ if self.policy.mode == Mode::Off => self.admit(),
+            (Some(forced), _) => Finding::Verdict(self.forced_verdict(forced, now)),
+            (None, State::Closed) => self.admit(),
+            (None, State::Open) if now < cell.until => self.refuse(RejectReason::Open, now),
+            (None, State::Open | State::HalfOpen) => match self.probes(now, stand) {
+                Probes::Free => Finding::ProbeFree,
+                Probes::ByLease => Finding::LeaseNeeded,
+                Probes::Out => self.refuse(RejectReason::Probing, now),
+            },
+        }
+    }
+
+    fn admit(&self) -> Finding {
+        Finding::Verdict(Verdict::Admit { generation: self.generation })
+    }
+
+    /// A rejection, where the breaker acts.
+    fn refuse(&self, reason: RejectReason, now: Mono) -> Finding {
+        match self.policy.mode {
+            Mode::On => Finding::Verdict(self.reject(reason, now)),
+            Mode::Shadow | Mode::Off => self.admit(),
         }
     }
 
@@ -228,25 +221,12 @@ impl Breaker {
         Verdict::Reject { generation, state, reason, retry_after_ms }
     }
 
-    /// Lets a probe out. Only after [`Finding::ProbeFree`] at the same `now`.
-    pub(crate) fn grant(&mut self, turn: &mut Turn<'_>, asker: Asker, charge: Charge) -> Verdict {
-        if self.ruling().state == State::Open {
-            let from = self.state();
-            self.ruling_mut().probe(turn.now);
-            self.change(turn, from, What::Probe);
-        }
-        turn.out.next_permit = turn.out.next_permit.wrapping_add(1).max(1);
-        let id = turn.out.next_permit;
-        self.permits.push(Permit { id, asker, expires: turn.now.after(self.policy.probe.max), charge });
-        Verdict::Probe { generation: self.generation, permit: id }
-    }
-
     /// The connection has ended: its probes come back, and its lane goes with the worker's last registration.
     pub(crate) fn leave(&mut self, turn: &mut Turn<'_>, connection: ConnectionId, worker: WorkerId) {
         let (gone, stay) =
             std::mem::take(&mut self.permits).into_iter().partition(|p| p.asker.connection == connection);
         self.permits = stay;
-        turn.out.released.extend(gone.into_iter().map(|permit: Permit| permit.charge));
+        turn.out.released.extend(gone.into_iter().filter_map(|permit: Permit| permit.charge));
         self.stop_waiting(turn, |asker| asker.connection == connection);
         if let Some(lane) = self.lanes.get_mut(&worker) {
             lane.registrations = lane.registrations.saturating_sub(1);
@@ -256,29 +236,10 @@ impl Breaker {
         }
     }
 
-    /// Takes the permit back that this request was granted.
-    pub(crate) fn take_back(&mut self, turn: &mut Turn<'_>, connection: ConnectionId, request: u32) {
-        self.stop_waiting(turn, |asker| asker == Asker { connection, request });
-        if let Some(held) = self.permits.iter().position(|p| p.asker == Asker { connection, request }) {
-            turn.out.released.push(self.permits.swap_remove(held).charge);
-        }
-    }
-
-    /// Whether this request waits for a probe, or the one that it was granted is still out.
-    pub(crate) fn holds(&self, connection: ConnectionId, request: u32) -> bool {
-        let asker = Asker { connection, request };
-        let waits = self.joint.waiting.as_ref().is_some_and(|waiting| waiting.asker == asker);
-        waits || self.permits.iter().any(|p| p.asker == asker)
-    }
-
-    /// The probes that the connection has out.
-    pub(crate) fn held_by(&self, connection: ConnectionId) -> usize {
-        self.permits.iter().filter(|p| p.asker.connection == connection).count()
-    }
-
     /// An operator's change to closed. What is beneath an override closes; the override stays.
     pub(crate) fn reset(&mut self, turn: &mut Turn<'_>, because: Because) {
         let from = self.state();
+        self.backoff.reset();
         self.host.close(turn.now, because.clone());
         self.joint.close(turn.now, because.clone());
         self.wish(turn, OpKind::Reset { expected: None }, because);
@@ -312,7 +273,9 @@ impl Breaker {
         let permit = self.permits.iter().map(|permit| permit.expires).min();
         let end = self.forced.as_ref().and_then(|forced| forced.end);
         let idle = self.idle_at(forget_after);
-        [permit, end, idle, self.lease_wake()].into_iter().flatten().min()
+        let period = self.period_wake();
+        let review = self.window.review_at();
+        [permit, end, idle, self.lease_wake(), period, self.active_wake(), review].into_iter().flatten().min()
     }
 
     fn idle_at(&self, forget_after: Duration) -> Option<Mono> {
@@ -326,16 +289,18 @@ impl Breaker {
         let now = turn.now;
         let (due, out) = std::mem::take(&mut self.permits).into_iter().partition(|p| p.expires <= now);
         self.permits = out;
-        turn.out.released.extend(due.into_iter().map(|permit: Permit| permit.charge));
+        turn.out.released.extend(due.into_iter().filter_map(|permit: Permit| permit.charge));
         if self.forced.as_ref().is_some_and(|forced| forced.end.is_some_and(|end| end <= now)) {
             self.release(turn, Because::new("breakerd", "its end came"));
         }
         self.tend_lease(turn);
+        self.window.review(now, self.lanes.values().any(|lane| lane.in_run()));
         if self.idle_at(turn.forget_after).is_some_and(|at| at <= now) {
             let from = self.state();
             self.host.close(now, Because::new("breakerd", "nobody has asked since its deadline"));
             self.change(turn, from, What::Idle);
         }
+        self.end_period(turn);
     }
 
     /// Every change ends here: a new generation, no evidence, no probes of the old state, one record (I4, I15).
@@ -347,24 +312,9 @@ impl Breaker {
         }
         let fresh = self.state() == State::Closed && !matches!(what, What::Force);
         if fresh {
-            self.lanes.values_mut().for_each(Lane::end_run);
+            self.lanes.values_mut().for_each(|lane| lane.end_run());
         }
         let view = self.view(turn.now);
         turn.out.changes.push_back(Change { name: self.name.clone(), from, view, what, at: turn.now });
-    }
-
-    /// The probes that are out count no more.
-    pub(crate) fn recall(&mut self, turn: &mut Turn<'_>) {
-        turn.out.released.extend(self.permits.drain(..).map(|permit| permit.charge));
-    }
-
-    pub(crate) fn permits_out(&self) -> u32 {
-        u32::try_from(self.permits.len()).unwrap_or(u32::MAX)
-    }
-
-    /// Gives back everything that it holds; the table forgets it.
-    pub(crate) fn into_charges(self) -> impl Iterator<Item = Charge> {
-        let waiting = self.joint.waiting.map(|waiting| waiting.charge);
-        self.permits.into_iter().map(|permit| permit.charge).chain(waiting).chain([self.charge])
     }
 }

@@ -1,10 +1,9 @@
 //! One cell: a state with its deadline. A breaker on a host has two, the fleet's and the host's own.
 
-use std::time::Duration;
-
 use breakerd_proto::{Mono, State};
 
 use crate::change::Because;
+use crate::tally::Tally;
 
 /// A state, its deadline, and who made it so.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -12,30 +11,28 @@ pub(crate) struct Cell {
     pub(crate) state: State,
     /// The end of the cooldown; stays where it was in half-open.
     pub(crate) until: Mono,
-    /// Reopenings since the trip.
+    /// The backoff's step: how often it has reopened, or tripped again too soon, since it was last well.
     pub(crate) step: u32,
-    /// Probes that succeeded in this half-open.
-    pub(crate) successes: u32,
+    /// What the probes of this half-open have come to.
+    pub(crate) tally: Tally,
+    /// Since when the state is as it is.
     pub(crate) since: Mono,
+    /// When it last changed to open; stays where it was in half-open.
+    pub(crate) opened: Mono,
     pub(crate) because: Because,
 }
 
 impl Cell {
-    /// Closed to open.
-    pub(crate) fn trip(&mut self, now: Mono, lasts: Duration, because: Because) {
-        *self = Self { state: State::Open, until: now.after(lasts), step: 0, successes: 0, since: now, because };
-    }
-
-    /// Half-open to open, one step further.
-    pub(crate) fn reopen(&mut self, now: Mono, lasts: Duration, because: Because) {
-        let step = self.step.saturating_add(1);
-        *self = Self { state: State::Open, until: now.after(lasts), step, successes: 0, since: now, because };
+    /// Closed or half-open to open.
+    pub(crate) fn open(&mut self, now: Mono, until: Mono, step: u32, because: Because) {
+        let tally = Tally::default();
+        *self = Self { state: State::Open, until, step, tally, since: now, opened: now, because };
     }
 
     /// Open to half-open; who tripped it, and why, stays.
     pub(crate) fn probe(&mut self, now: Mono) {
         self.state = State::HalfOpen;
-        self.successes = 0;
+        self.tally = Tally::default();
         self.since = now;
     }
 

@@ -26,6 +26,8 @@ pub enum What {
     Extend,
     /// Open for long with nobody asking; closed and forgotten.
     Idle,
+    /// The settings give it another mode.
+    Mode,
 }
 
 impl What {
@@ -43,6 +45,7 @@ impl What {
             Self::Fleet => "fleet",
             Self::Extend => "extend",
             Self::Idle => "idle",
+            Self::Mode => "mode",
         }
     }
 }

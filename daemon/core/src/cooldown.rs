@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use breakerd_proto::Mono;
+
 /// Backoff with jitter. `first · factor^step`, at most `max`, spread by `jitter` to both sides.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Cooldown {
@@ -41,9 +43,50 @@ impl Cooldown {
     }
 }
 
+/// The backoff after a recovery: a dependency that soon fails again has not recovered, and goes on where it was.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Backoff {
+    recovered: Option<(u32, Mono)>,
+}
+
+impl Backoff {
+    /// Probes have closed it, after a cooldown of this step.
+    pub(crate) fn recover(&mut self, step: u32, now: Mono) {
+        self.recovered = Some((step, now));
+    }
+
+    /// An operator has closed it.
+    pub(crate) fn reset(&mut self) {
+        self.recovered = None;
+    }
+
+    /// The step that a trip begins with: the next one within `forget` of the recovery, else the first.
+    pub(crate) fn step(&self, now: Mono, forget: Duration) -> u32 {
+        match self.recovered {
+            Some((step, at)) if now < at.after(forget) => step.saturating_add(1),
+            _ => 0,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_trip_within_the_quiet_time_goes_on_and_a_later_one_begins_anew() {
+        let (at, minute) = (Mono::default().after_ms(1000), Duration::from_secs(60));
+        let mut backoff = Backoff::default();
+        assert_eq!(backoff.step(at, minute), 0, "it has never tripped");
+        backoff.recover(3, at);
+        assert_eq!(backoff.step(at.after_ms(59_999), minute), 4);
+        assert_eq!(backoff.step(at.after_ms(60_000), minute), 0);
+        assert_eq!(backoff.step(at, Duration::ZERO), 0, "no time at all is never");
+        backoff.recover(u32::MAX, at);
+        assert_eq!(backoff.step(at, minute), u32::MAX, "steps saturate");
+        backoff.reset();
+        assert_eq!(backoff.step(at, minute), 0);
+    }
 
     #[test]
     fn doubles_to_the_maximum() {

@@ -1,21 +1,20 @@
 //! A host's whole table, driven from outside.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
-use breakerd_proto::message::{Action, Command, Done, Hello, PolicyPatch, Query, Register, Registered, Report};
-use breakerd_proto::{Code, Counts, Mono, Name, Outcome, RejectReason, Verdict, limits, outcome};
+use breakerd_proto::message::{Action, Command, Done, Hello, Query};
+use breakerd_proto::{Code, Mono, Name, RejectReason, Verdict};
 
 use crate::account::{Accounts, Held};
-use crate::breaker::{Asker, Breaker, Effects, Finding, Reporter, Turn};
+use crate::breaker::{Asker, Breaker, Effects, Finding, Turn};
 use crate::change::{Because, Change};
 use crate::joined::Fleet;
-use crate::joint::Waiting;
-use crate::policy::check_patch;
+use crate::lease::Waiting;
+use crate::policies::Policies;
 use crate::refusal::Refusal;
 use crate::settings::Settings;
 use crate::table::{BreakerId, Table};
-use crate::worker::{Connection, ConnectionId, Identity, Registration, Worker, WorkerId, label};
+use crate::worker::{Connection, ConnectionId, Identity, Worker, WorkerId, label};
 
 /// What the kernel says of a connection's other end (`SO_PEERCRED`, unix(7)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,19 +29,22 @@ pub struct Peer {
 #[derive(Debug)]
 pub struct Core {
     pub(crate) settings: Settings,
+    pub(crate) policies: Policies,
     rng: fastrand::Rng,
-    accounts: Accounts,
+    pub(crate) accounts: Accounts,
     pub(crate) table: Table,
     pub(crate) workers: BTreeMap<WorkerId, Worker>,
     identities: BTreeMap<Identity, WorkerId>,
-    connections: BTreeMap<ConnectionId, Connection>,
+    pub(crate) connections: BTreeMap<ConnectionId, Connection>,
     next_number: u64,
     pub(crate) fleet: Option<Fleet>,
     pub(crate) out: Effects,
+    /// How often no quota had room for a name.
+    pub(crate) over_quota: u64,
 }
 
 /// The account that names belong to which no worker brought: a snapshot's, the fleet's, an operator's.
-const NOBODY: u32 = u32::MAX;
+pub(crate) const NOBODY: u32 = u32::MAX;
 
 impl Core {
     /// An empty table. The seed decides all jitter and nothing else.
@@ -50,6 +52,7 @@ impl Core {
     pub fn new(settings: Settings, seed: u64) -> Self {
         Self {
             settings,
+            policies: Policies::default(),
             rng: fastrand::Rng::with_seed(seed),
             accounts: Accounts::default(),
             table: Table::default(),
@@ -59,6 +62,7 @@ impl Core {
             next_number: 0,
             fleet: None,
             out: Effects::default(),
+            over_quota: 0,
         }
     }
 
@@ -79,8 +83,7 @@ impl Core {
         let charge = self.accounts.charge(peer.uid, Held::Connection, most).ok_or_else(|| refusal(most))?;
         let worker = self.enlist(now, peer, hello);
         let id = ConnectionId(self.number());
-        self.connections
-            .insert(id, Connection { worker, uid: peer.uid, charge, lanes: Vec::new(), granted: Vec::new() });
+        self.connections.insert(id, Connection::new(worker, peer.uid, charge));
         Ok(id)
     }
 
@@ -106,6 +109,9 @@ impl Core {
         let Some(gone) = self.connections.remove(&connection) else { return };
         self.accounts.release(gone.charge);
         for registration in gone.lanes {
+            if self.table.leave_resting(registration.breaker, gone.worker) {
+                continue;
+            }
             self.touch(now, registration.breaker, |breaker, turn| breaker.leave(turn, connection, gone.worker));
         }
         let Some(worker) = self.workers.get_mut(&gone.worker) else { return };
@@ -114,89 +120,6 @@ impl Core {
             let identity = worker.identity;
             self.workers.remove(&gone.worker);
             self.identities.remove(&identity);
-        }
-    }
-
-    /// A connection declares a breaker that it will use. The same name again gets the same lane.
-    ///
-    /// # Errors
-    /// A bad name, a policy out of its bounds, a quota.
-    pub fn handle_register(
-        &mut self,
-        now: Mono,
-        connection: ConnectionId,
-        register: &Register,
-    ) -> Result<Registered, Refusal> {
-        let name = Name::parse(&register.name)?;
-        if let Some(patch) = &register.policy {
-            check_patch(patch).map_err(|bad| Refusal::new(Code::BadArgument, format!("policy of {name}: {bad}")))?;
-        }
-        let (uid, worker, lanes) = match self.connections.get(&connection) {
-            Some(known) => (known.uid, known.worker, known.lanes.len()),
-            None => return Err(no_connection()),
-        };
-        let most = self.settings.quotas.lanes_per_connection;
-        if lanes >= usize::try_from(most).unwrap_or(usize::MAX) {
-            return Err(Refusal::new(Code::Quota, format!("one connection may use {most} breakers")));
-        }
-        let id = self.ensure(now, uid, &name, register.policy.as_deref())?;
-        let lane = self.enroll(connection, worker, id, &name);
-        let breaker = self.table.get(id).ok_or_else(no_connection)?;
-        let (policy, view) = (Box::new(breaker.policy.to_patch()), breaker.view(now));
-        Ok(Registered { request: register.request, lane, place: Some(id.place()), policy, view })
-    }
-
-    /// The connection's lane number for the breaker, made if it has none.
-    fn enroll(&mut self, connection: ConnectionId, worker: WorkerId, id: BreakerId, name: &Name) -> u32 {
-        let Some(known) = self.connections.get_mut(&connection) else { return u32::MAX };
-        if let Some(lane) = known.lanes.iter().position(|lane| lane.name == *name && lane.breaker == id) {
-            return u32::try_from(lane).unwrap_or(u32::MAX);
-        }
-        known.lanes.push(Registration { breaker: id, name: name.clone(), told: Counts::default() });
-        let lane = u32::try_from(known.lanes.len() - 1).unwrap_or(u32::MAX);
-        if let Some(breaker) = self.table.get_mut(id) {
-            let lane = breaker.lanes.entry(worker).or_default();
-            lane.registrations = lane.registrations.saturating_add(1);
-        }
-        lane
-    }
-
-    /// The breaker of this name, made if there is none; at the bound the stalest idle ones are evicted.
-    pub(crate) fn ensure(
-        &mut self,
-        now: Mono,
-        uid: u32,
-        name: &Name,
-        declared: Option<&PolicyPatch>,
-    ) -> Result<BreakerId, Refusal> {
-        if let Some(id) = self.table.find(name.as_str()) {
-            return Ok(id);
-        }
-        let quotas = self.settings.quotas;
-        if self.table.len() >= usize::try_from(quotas.names).unwrap_or(usize::MAX) {
-            self.evict();
-        }
-        if self.table.len() >= usize::try_from(quotas.names).unwrap_or(usize::MAX) {
-            return Err(Refusal::new(Code::Quota, format!("all {} names are in use", quotas.names)));
-        }
-        let most = if uid == NOBODY { quotas.names } else { quotas.names_per_account };
-        let charge = self.accounts.charge(uid, Held::Name, most).ok_or_else(|| {
-            Refusal::new(Code::Quota, format!("user {uid} already brought {most} names, which is all it may bring"))
-        })?;
-        let policy = Arc::new(self.settings.policy(name.as_str(), declared));
-        let mut breaker = Breaker::new(name.clone(), policy, charge, now);
-        breaker.joint.version = self.fleet_version();
-        let id = self.table.insert(breaker);
-        self.post(id);
-        Ok(id)
-    }
-
-    fn evict(&mut self) {
-        for id in self.table.stalest() {
-            self.post(id);
-            if let Some(breaker) = self.table.remove(id) {
-                breaker.into_charges().for_each(|charge| self.accounts.release(charge));
-            }
         }
     }
 
@@ -213,6 +136,7 @@ impl Core {
         let id = self.lane(now, connection, query.lane)?;
         self.make_good(now, connection, query.lane, query.counts, None);
         let stand = self.stand(now);
+        self.table.used(now, id);
         let Some(breaker) = self.table.get_mut(id) else { return Err(no_connection()) };
         breaker.asked = now;
         match breaker.find(now, stand) {
@@ -222,48 +146,6 @@ impl Core {
             Finding::ProbeFree => self.grant(now, connection, id, query, false),
             Finding::LeaseNeeded => self.grant(now, connection, id, query, true),
         }
-    }
-
-    /// A call has ended.
-    ///
-    /// # Errors
-    /// An unknown lane.
-    pub fn handle_report(&mut self, now: Mono, connection: ConnectionId, report: &Report) -> Result<(), Refusal> {
-        let id = self.lane(now, connection, report.lane)?;
-        let worker = self.make_good(now, connection, report.lane, report.counts, Some(report));
-        let Some(worker) = worker else { return Ok(()) };
-        let label = self.workers.get(&worker).map(|worker| worker.label.clone()).unwrap_or_default();
-        self.touch(now, id, |breaker, turn| {
-            let from = Reporter { connection, worker, label: &label };
-            breaker.settle(turn, &from, (report.generation, report.permit), report.at, &bounded(&report.outcome));
-        });
-        Ok(())
-    }
-
-    /// Books the successes that the counts show and no report told.
-    pub(crate) fn make_good(
-        &mut self,
-        now: Mono,
-        connection: ConnectionId,
-        lane: u32,
-        counts: Counts,
-        report: Option<&Report>,
-    ) -> Option<WorkerId> {
-        let known = self.connections.get_mut(&connection)?;
-        let worker = known.worker;
-        let registration = known.lanes.get_mut(usize::try_from(lane).ok()?)?;
-        let told = registration.told;
-        // Readings of the lane memory overtake messages; a count that goes back tells nothing.
-        registration.told.successes = told.successes.max(counts.successes);
-        let id = registration.breaker;
-        let reported = u64::from(report.is_some_and(|r| matches!(r.outcome, Outcome::Success { .. })));
-        let missed = counts.successes.saturating_sub(told.successes).saturating_sub(reported);
-        if missed > 0 {
-            let breaker = self.table.get_mut(id)?;
-            let generation = report.map_or(breaker.generation, |report| report.generation);
-            breaker.missed(now, worker, missed, generation);
-        }
-        Some(worker)
     }
 
     /// The asker waits no longer for this request: what it was granted goes back.
@@ -292,10 +174,11 @@ impl Core {
         let (lease_id, holder) = self.next_lease();
         let verdict = self.touch(now, id, |breaker, turn| {
             if by_lease {
-                breaker.await_lease(turn, Waiting { asker, deadline: query.deadline, charge }, lease_id, holder);
+                let waiting = Waiting { asker, deadline: query.deadline, charge: Some(charge) };
+                breaker.await_lease(turn, waiting, lease_id, holder);
                 return None;
             }
-            Some(breaker.grant(turn, asker, charge))
+            Some(breaker.grant(turn, asker, Some(charge)))
         });
         let table = &self.table;
         if let Some(known) = self.connections.get_mut(&connection) {
@@ -306,34 +189,13 @@ impl Core {
         verdict.ok_or_else(no_connection)
     }
 
-    /// The breaker behind a lane. One that was evicted comes back under the same lane.
-    pub(crate) fn lane(&mut self, now: Mono, connection: ConnectionId, lane: u32) -> Result<BreakerId, Refusal> {
-        let place = usize::try_from(lane).unwrap_or(usize::MAX);
-        let known = self.connections.get(&connection).ok_or_else(no_connection)?;
-        let registration = known.lanes.get(place).ok_or_else(|| {
-            Refusal::new(Code::UnknownLane, format!("lane {lane} was never registered on this connection"))
-        })?;
-        let id = registration.breaker;
-        if self.table.get(id).is_some() {
-            return Ok(id);
-        }
-        let (uid, worker, name) = (known.uid, known.worker, registration.name.clone());
-        let id = self.ensure(now, uid, &name, None)?;
-        if let Some(breaker) = self.table.get_mut(id) {
-            let lane = breaker.lanes.entry(worker).or_default();
-            lane.registrations = lane.registrations.saturating_add(1);
-        }
-        if let Some(registration) = self.connections.get_mut(&connection).and_then(|known| known.lanes.get_mut(place)) {
-            registration.breaker = id;
-        }
-        Ok(id)
-    }
-
     /// Does what has become due. Calling it early changes nothing.
     pub fn handle_timeout(&mut self, now: Mono) {
         self.handle_link_timeout(now);
         while let Some((_, id)) = self.table.next_wake().filter(|(at, _)| *at <= now) {
             self.touch(now, id, Breaker::handle_timeout);
+            self.tend_active(now, id);
+            self.table.rest(now, id);
         }
     }
 
@@ -414,16 +276,10 @@ impl Core {
         for charge in self.out.released.drain(..) {
             self.accounts.release(charge);
         }
+        self.out.actives.extend(self.out.active.take().map(|permit| (id, permit)));
         self.propose_wishes(now, id);
-        self.post(id);
+        self.table.touch(id);
         Some(result)
-    }
-
-    /// The breaker's slot is to be looked at.
-    fn post(&mut self, id: BreakerId) {
-        if let Some(touched) = self.out.touched.as_mut().filter(|touched| touched.back() != Some(&id)) {
-            touched.push_back(id);
-        }
     }
 
     pub(crate) fn connection(&self, id: ConnectionId) -> Option<&Connection> {
@@ -439,20 +295,11 @@ impl Core {
     }
 }
 
-fn no_connection() -> Refusal {
+pub(crate) fn no_connection() -> Refusal {
     Refusal::new(Code::Protocol, "the connection has not said hello")
 }
 
-/// A failure's texts within their bounds and printable, whatever the worker sent.
-fn bounded(outcome: &Outcome) -> Outcome {
-    let Outcome::Failure(failure) = outcome else { return outcome.clone() };
-    let mut bounded = failure.clone();
-    bounded.kind = printable(outcome::cut(&failure.kind, limits::FAILURE_KIND_BYTES_MAX));
-    bounded.detail = printable(outcome::cut(&failure.detail, limits::FAILURE_DETAIL_BYTES_MAX));
-    Outcome::Failure(bounded)
-}
-
 /// Control characters would reach logs and terminals; they become spaces.
-fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use breakerd_proto::{Link, Mono, Name};
 
-use crate::breaker::{Breaker, Stand};
+use crate::breaker::Stand;
 use crate::core::Core;
 use crate::fleet::{Counters, Fact, Heard, Keys, LinkMachine, LinkState, Op, OpKind, Request, Seen, Token};
 use crate::table::BreakerId;
@@ -105,7 +105,7 @@ impl Core {
     }
 
     /// The version that a name has which the fleet never spoke of.
-    pub(crate) fn fleet_version(&self) -> u64 {
+    fn fleet_version(&self) -> u64 {
         self.fleet.as_ref().and_then(|fleet| fleet.link.position()).map_or(0, |position| position.seq)
     }
 
@@ -146,12 +146,13 @@ impl Core {
                 Err(_) => refused.push(kind),
             }
         }
-        if refused.iter().any(|kind| matches!(kind, OpKind::Probe { .. })) {
-            self.touch(now, id, Breaker::answer_waiting);
+        for kind in refused {
+            self.touch(now, id, |breaker, turn| breaker.unanswered(turn, &kind));
         }
     }
 
     fn take_facts(&mut self, now: Mono) {
+        self.table.version = self.fleet_version();
         while let Some(fact) = self.fleet.as_mut().and_then(|fleet| fleet.link.poll_fact()) {
             self.take_fact(now, fact);
         }
@@ -183,8 +184,8 @@ impl Core {
             }
             Fact::Refused { token } | Fact::Unknown { token, .. } => {
                 let wish = self.fleet.as_mut().and_then(|fleet| fleet.tokens.remove(&token));
-                if let Some((id, OpKind::Probe { .. })) = wish {
-                    self.touch(now, id, Breaker::answer_waiting);
+                if let Some((id, kind)) = wish {
+                    self.touch(now, id, |breaker, turn| breaker.unanswered(turn, &kind));
                 }
             }
         }
@@ -200,7 +201,7 @@ impl Core {
             return;
         }
         let own = fleet.own.clone();
-        for id in self.table.ids() {
+        for id in self.table.awake_ids() {
             let (lease_id, _) = self.next_lease();
             self.touch(now, id, |breaker, turn| breaker.reconcile(turn, &lease_id, &own));
         }
@@ -218,12 +219,10 @@ impl Core {
         };
         // Only a full table keeps a fleet's value out; its workers are then admitted unguarded and told so.
         let Ok(id) = self.ensure(now, Self::nobody(), &seen.name, None) else { return };
-        if let Some(breaker) = self.table.get_mut(id).filter(|breaker| breaker.joint.version >= seen.value.version) {
-            // Made just now, at the fleet's newest version: it has seen nothing yet.
-            let untouched = breaker.generation == 1 && life == Life::Same && breaker.lanes.is_empty();
-            if untouched {
-                breaker.joint.version = 0;
-            }
+        // One that was made or rested until now is at the fleet's newest version and has seen nothing of it.
+        let rested = self.table.awake(id).is_none();
+        if let Some(breaker) = self.table.get_mut(id).filter(|_| rested && life == Life::Same) {
+            breaker.joint.version = 0;
         }
         self.touch(now, id, |breaker, turn| breaker.take_in(turn, seen, &own, life));
     }
@@ -232,8 +231,8 @@ impl Core {
         let Some(fleet) = &mut self.fleet else { return };
         fleet.synced = true;
         let Some((names, life)) = fleet.reading.take() else { return };
-        for id in self.table.ids() {
-            if self.table.get(id).is_some_and(|breaker| names.contains(breaker.name.as_str())) {
+        for id in self.table.awake_ids() {
+            if self.table.awake(id).is_some_and(|breaker| names.contains(breaker.name.as_str())) {
                 continue;
             }
             self.touch(now, id, |breaker, turn| breaker.absent(turn, version, life));

@@ -4,21 +4,21 @@
 //! fleet is away its cell is kept as last known, and what the host then decides over it is proposed on its return.
 
 use breakerd_proto::clock::ms_up;
-use breakerd_proto::{Mono, Outcome, State};
+use breakerd_proto::message::View;
+use breakerd_proto::{Mode, Mono, State};
 
-use crate::account::Charge;
-use crate::breaker::{Asker, Breaker, Forced, Probes, Reporter, Stand, Turn};
+use crate::breaker::{Breaker, Forced, Stand, Turn};
 use crate::cell::Cell;
 use crate::change::{Because, What};
-use crate::fleet::{LEASE_MS, OpKind, OpResult, Seen};
+use crate::fleet::{LEASE_MS, OpKind, OpResult, Seen, Value};
 use crate::joined::Life;
+use crate::lease::Waiting;
+use crate::tally::Tally;
 
-/// How often a lease is renewed while its probe is out.
-const RENEW_MS: u64 = 3000;
-/// How long a lease may wait for somebody to take its probe.
-const IDLE_LEASE_MS: u64 = 1000;
 /// Evidence younger than this still counts after the fleet has changed its mind meanwhile.
 const FRESH_MS: u64 = 10_000;
+/// When a probe's result is told again that the link did not take.
+const RETRY_MS: u64 = 1000;
 
 /// The fleet's part of a breaker.
 #[derive(Debug, Default)]
@@ -30,34 +30,96 @@ pub(crate) struct Joint {
     pub(crate) lease: Option<String>,
     /// The end of whoever's lease there is.
     pub(crate) lease_until: Mono,
-    holder: String,
-    renew_at: Mono,
+    pub(crate) holder: String,
+    pub(crate) renew_at: Mono,
     /// The query that waits for the fleet's lease.
     pub(crate) waiting: Option<Waiting>,
     /// The host cell's trip is the fleet's business: made at this version.
-    trip: Option<u64>,
+    pub(crate) trip: Option<u64>,
     /// The host recovered the fleet cell by itself, at this version.
     recovered: Option<u64>,
     /// The lease under which that recovery is being told, and its words.
-    confirming: Option<(String, Because)>,
+    pub(crate) confirming: Option<(String, Because)>,
     /// An operator's wish that the fleet has not answered.
     command: Option<(OpKind, Because)>,
     /// A probe's result that the fleet has not answered.
-    result: Option<(OpKind, Because)>,
+    pub(crate) result: Option<(OpKind, Because)>,
+    /// The link did not take that result; it is told again.
+    pub(crate) untold: bool,
+    /// Probes that this host has counted in this half-open and not told the fleet.
+    pub(crate) counted: Tally,
+    /// When this host next asks itself whether the fleet's half-open has lasted too long.
+    pub(crate) due: Mono,
 }
 
-/// A query that waits for the fleet's lease, with the receipt for its permit.
-#[derive(Debug)]
-pub(crate) struct Waiting {
-    pub(crate) asker: Asker,
-    pub(crate) deadline: Mono,
-    pub(crate) charge: Charge,
+/// What a fleet's value says of an end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Closing {
+    /// It is not closed, or nothing has ended by it.
+    None,
+    /// Probes have closed it, after a cooldown of this step.
+    Recovery(u32),
+    /// An operator has.
+    Reset,
+}
+
+impl Closing {
+    /// A value that probes have closed keeps the length and step of its last cooldown; one that an operator has closed has
+    /// neither; one that only a refusal showed has no author, and what the host saw before tells.
+    fn of(value: &Value, old: &Cell, forced: Option<&Forced>, life: Life) -> Self {
+        if value.state != State::Closed {
+            return Self::None;
+        }
+        if value.duration_ms > 0 {
+            return Self::Recovery(value.step);
+        }
+        if value.by.is_empty() {
+            return if old.state == State::Closed { Self::None } else { Self::Recovery(old.step) };
+        }
+        let overridden = value.forced != forced.map(|forced| forced.to);
+        if overridden || life != Life::Same { Self::None } else { Self::Reset }
+    }
 }
 
 impl Joint {
     /// Whether another host's lease holds.
     pub(crate) fn foreign_lease(&self, now: Mono) -> bool {
-        self.cell.state == State::HalfOpen && self.lease.is_none() && !self.holder.is_empty() && now < self.lease_until
+        now < self.foreign_until()
+    }
+
+    /// The end of another host's lease, if there is one.
+    pub(crate) fn foreign_until(&self) -> Mono {
+        let foreign = self.cell.state == State::HalfOpen && self.lease.is_none() && !self.holder.is_empty();
+        if foreign { self.lease_until } else { Mono::default() }
+    }
+
+    /// Whether nothing waits for the fleet and nothing is to be told to it.
+    pub(crate) fn owes_nothing(&self) -> bool {
+        let Self {
+            version: _,
+            cell: _,
+            lease,
+            lease_until: _,
+            holder: _,
+            renew_at: _,
+            waiting,
+            trip,
+            recovered,
+            confirming,
+            command,
+            result,
+            untold: _, // says something of `result` alone
+            counted,
+            due: _,
+        } = self;
+        let told = trip.is_none() && recovered.is_none() && command.is_none() && result.is_none();
+        let told = told && *counted == Tally::default();
+        told && lease.is_none() && waiting.is_none() && confirming.is_none()
+    }
+
+    /// Whether the fleet has never spoken of the breaker, nor the host to the fleet.
+    pub(crate) fn is_fresh(&self) -> bool {
+        self.owes_nothing() && self.cell == Cell::default()
     }
 
     /// The host's own change to closed, until the fleet says otherwise.
@@ -68,29 +130,20 @@ impl Joint {
         self.recovered = None;
         self.result = None;
     }
+
+    /// The host's own recovery of the fleet cell; told when the fleet is back.
+    pub(crate) fn recover_alone(&mut self, now: Mono, because: Because) {
+        self.recovered = Some(self.version);
+        self.cell.close(now, because);
+    }
 }
 
 impl Breaker {
-    /// Whether a probe may go out under the fleet's rule: by a lease of this host's, which is asked for if there is none.
-    pub(crate) fn leased_probes(&self, now: Mono, more: bool) -> Probes {
-        if self.joint.waiting.is_some() || self.joint.result.is_some() {
-            return Probes::Out;
-        }
-        if self.joint.lease.is_some() && now < self.joint.lease_until {
-            return Probes::of(more);
-        }
-        if self.joint.foreign_lease(now) { Probes::Out } else { Probes::ByLease }
-    }
-
-    /// Keeps a query until the fleet has answered for the lease.
-    pub(crate) fn await_lease(&mut self, turn: &mut Turn<'_>, waiting: Waiting, lease_id: String, holder: String) {
-        self.joint.waiting = Some(waiting);
-        let because = self.joint.cell.because.clone();
-        turn.out.wishes.push((OpKind::Probe { lease_id, holder, lease_ms: LEASE_MS }, because));
-    }
-
-    /// The host's trip concerns the fleet.
+    /// The host's trip concerns the fleet, unless the breaker only watches.
     pub(crate) fn propose_trip(&mut self, turn: &mut Turn<'_>) {
+        if self.policy.mode != Mode::On {
+            return;
+        }
         self.joint.trip = Some(self.joint.version);
         if turn.stand == Stand::Joined {
             self.wish_trip(turn, self.joint.version);
@@ -99,7 +152,8 @@ impl Breaker {
 
     fn wish_trip(&self, turn: &mut Turn<'_>, expected: u64) {
         let duration_ms = ms_up(self.host.until.left(turn.now));
-        turn.out.wishes.push((OpKind::Trip { expected, duration_ms }, self.host.because.clone()));
+        let kind = OpKind::Trip { expected, duration_ms, step: self.host.step };
+        turn.out.wishes.push((kind, self.host.because.clone()));
     }
 
     /// An operator's wish: told now, or kept until the fleet is back.
@@ -111,88 +165,91 @@ impl Breaker {
         }
     }
 
-    /// Enough probes of the host's own have succeeded.
-    pub(crate) fn recover_alone(&mut self, now: Mono, because: Because) {
-        if self.fleet_rules() {
-            self.joint.recovered = Some(self.joint.version);
-            self.joint.cell.close(now, because);
-        } else {
-            self.joint.trip = None;
-            self.host.close(now, because);
-        }
-    }
-
-    /// A probe under the fleet's lease has ended: the host counts, and tells the fleet once.
-    pub(crate) fn settle_leased(&mut self, turn: &mut Turn<'_>, from: &Reporter<'_>, outcome: &Outcome) {
-        let Some(lease_id) = self.joint.lease.clone() else { return };
-        let told = match outcome {
-            Outcome::Ignored | Outcome::Abandoned => {
-                self.joint.renew_at = turn.now.after_ms(IDLE_LEASE_MS);
-                return;
-            }
-            Outcome::Success { .. } => {
-                let needed = u64::from(self.policy.probe.successes);
-                self.joint.cell.successes = self.joint.cell.successes.saturating_add(1);
-                let successes = u64::from(self.joint.cell.successes);
-                if successes < needed && self.permits_out() > 0 {
-                    return;
-                }
-                let why = format!("{successes} of {needed} probes succeeded");
-                let because = Because::new(&format!("{}@{}", from.label, turn.host), &why);
-                (OpKind::Pok { lease_id, successes, needed }, because)
-            }
-            Outcome::Failure(failure) => {
-                let (until, because) = self.reopening(turn, from, failure);
-                (OpKind::Pfail { lease_id, duration_ms: ms_up(until.left(turn.now)) }, because)
-            }
-        };
-        self.joint.result = Some(told.clone());
-        if turn.stand == Stand::Joined {
-            turn.out.wishes.push(told);
-        }
-    }
-
     /// The fleet's newer value.
     pub(crate) fn take_in(&mut self, turn: &mut Turn<'_>, seen: &Seen, own: &str, life: Life) {
         let value = &seen.value;
         if value.version <= self.joint.version && life == Life::Same {
             return;
         }
-        let (from, before) = (self.state(), self.view(turn.now));
+        let (from, before, ruled) = (self.state(), self.view(turn.now), self.fleet_rules());
         let because = Because::new(&value.by, &value.why);
-        let since = if value.state == self.joint.cell.state { self.joint.cell.since } else { turn.now };
+        let closing = Closing::of(value, &self.joint.cell, self.forced.as_ref(), life);
         self.joint.version = value.version;
-        self.joint.cell = Cell {
-            state: value.state,
-            until: seen.until,
-            step: value.step,
-            successes: u32::try_from(value.successes).unwrap_or(u32::MAX),
-            since,
-            because: because.clone(),
-        };
-        self.joint.holder.clone_from(&value.holder);
-        self.joint.lease_until = seen.lease_until;
-        let ours = value.holder == own && !value.lease_id.is_empty();
-        self.joint.lease = ours.then(|| value.lease_id.clone());
+        self.take_cell(turn, seen, own);
+        let ours = self.joint.lease.is_some();
         self.joint.recovered = None;
         if !ours {
             self.joint.result = None;
+        }
+        if !ours && (ruled || self.fleet_rules()) {
             self.recall(turn);
         }
-        if value.state != State::Closed {
+        if self.fleet_rules() {
             // When the fleet cell opens, the host cell ends.
             self.joint.trip = None;
             self.host = Cell { since: turn.now, ..Cell::default() };
         }
         self.forced = value.forced.map(|to| Forced { to, end: seen.forced_until, since: turn.now, because });
-        self.shown_anew(turn, from, &before);
+        self.take_closing(turn, closing, ruled);
+        self.shown_anew(turn, (from, &before), matches!(closing, Closing::Reset));
+    }
+
+    /// The fleet cell as the value has it, and whose its lease is.
+    fn take_cell(&mut self, turn: &Turn<'_>, seen: &Seen, own: &str) {
+        let (value, old) = (&seen.value, &self.joint.cell);
+        let same = value.state == old.state;
+        let cell = Cell {
+            state: value.state,
+            until: seen.until,
+            step: value.step,
+            tally: Tally { successes: u32::try_from(value.successes).unwrap_or(u32::MAX), ..Tally::default() },
+            since: if same { old.since } else { turn.now },
+            opened: if same || value.state != State::Open { old.opened } else { turn.now },
+            because: Because::new(&value.by, &value.why),
+        };
+        self.joint.cell = cell;
+        let held = self.joint.lease.take();
+        let ours = value.holder == own && !value.lease_id.is_empty();
+        self.joint.holder.clone_from(&value.holder);
+        self.joint.lease_until = seen.lease_until;
+        self.joint.lease = ours.then(|| value.lease_id.clone());
+        if !same {
+            self.joint.counted = Tally::default();
+        }
+        // A half-open whose period has passed while nobody held its lease is the next holder's to try, for a period more.
+        let late = ours && held.is_none() && turn.now >= self.period_ends();
+        if !same || late {
+            self.joint.due = turn.now.after(self.policy.probe.period);
+        }
+    }
+
+    /// What a closed value means for what the host has by itself.
+    fn take_closing(&mut self, turn: &Turn<'_>, closing: Closing, ruled: bool) {
+        let because = &self.joint.cell.because;
+        match closing {
+            Closing::None => return,
+            Closing::Recovery(step) => self.backoff.recover(step, turn.now),
+            Closing::Reset => {
+                self.backoff.reset();
+                // A trip that waits to be told is judged when the fleet is back: its evidence may be newer than this.
+                if turn.stand == Stand::Joined || self.joint.trip.is_none() {
+                    self.joint.trip = None;
+                    self.host.close(turn.now, because.clone());
+                }
+            }
+        }
+        if ruled && self.host.state == State::Closed {
+            self.host.close(turn.now, because.clone());
+        }
     }
 
     /// One record if anything that people see is otherwise now.
-    fn shown_anew(&mut self, turn: &mut Turn<'_>, from: State, before: &breakerd_proto::message::View) {
+    fn shown_anew(&mut self, turn: &mut Turn<'_>, (from, before): (State, &View), reset: bool) {
         let view = self.view(turn.now);
         if (before.state, before.forced, &before.by, &before.why) == (view.state, view.forced, &view.by, &view.why) {
-            self.generation = self.generation.saturating_add(1);
+            if self.policy.mode == Mode::On {
+                self.generation = self.generation.saturating_add(1);
+            }
             return;
         }
         let what = match (from, view.state) {
@@ -203,6 +260,7 @@ impl Breaker {
                     What::Release
                 }
             }
+            _ if reset => What::Reset,
             (State::Closed, State::Open) => What::Trip,
             (State::HalfOpen, State::Open) => What::Reopen,
             (State::Open, State::HalfOpen) => What::Probe,
@@ -219,8 +277,8 @@ impl Breaker {
             return;
         }
         let (from, before) = (self.state(), self.view(turn.now));
-        let open = self.fleet_rules();
-        if life == Life::New && open {
+        let open = self.joint.cell.state != State::Closed;
+        if life == Life::New && self.fleet_rules() {
             self.host = std::mem::take(&mut self.joint.cell);
             self.host.state = State::Open;
             self.joint.trip = Some(version);
@@ -231,7 +289,11 @@ impl Breaker {
             });
             self.joint.command = kept;
         } else if life != Life::New && (open || self.joint.command.is_none() && self.forced.is_some()) {
-            self.joint.cell.close(turn.now, Because::new("fleet", "closed while this host was away"));
+            let because = Because::new("fleet", "closed while this host was away");
+            if self.fleet_rules() {
+                self.host.close(turn.now, because.clone());
+            }
+            self.joint.cell.close(turn.now, because);
             self.forced = None;
         }
         if self.joint.trip.is_some_and(|base| base < version) && self.host.state != State::Closed {
@@ -257,10 +319,11 @@ impl Breaker {
             turn.out.wishes.push(command);
         }
         if let Some(result) = self.joint.result.clone() {
+            self.joint.untold = false;
             turn.out.wishes.push(result);
         }
         self.propose_again(turn);
-        if self.joint.recovered == Some(self.joint.version) {
+        if self.joint.recovered == Some(self.joint.version) && self.joint.result.is_none() {
             let (lease_id, holder) = (lease_id.to_owned(), own.to_owned());
             let because = self.joint.cell.because.clone();
             self.joint.confirming = Some((lease_id.clone(), because.clone()));
@@ -271,7 +334,7 @@ impl Breaker {
     /// A trip that the fleet has not heard of: against the version that it was made at, or, where the fleet has moved on
     /// since, against the new one if the evidence is fresh. Older evidence was overruled.
     fn propose_again(&mut self, turn: &mut Turn<'_>) {
-        let Some(base) = self.joint.trip else { return };
+        let Some(base) = self.joint.trip.filter(|_| self.policy.mode == Mode::On) else { return };
         if self.host.state == State::Closed || turn.now >= self.host.until {
             return;
         }
@@ -287,12 +350,30 @@ impl Breaker {
         now <= self.host.since.after_ms(FRESH_MS)
     }
 
+    /// The link did not take a wish, or cannot say what became of it.
+    pub(crate) fn unanswered(&mut self, turn: &mut Turn<'_>, kind: &OpKind) {
+        match kind {
+            OpKind::Probe { .. } => self.answer_waiting(turn),
+            OpKind::Pok { .. } | OpKind::Pfail { .. } => {
+                self.joint.untold = self.joint.result.is_some();
+                self.joint.renew_at = turn.now.after_ms(RETRY_MS);
+            }
+            _ => {}
+        }
+    }
+
     /// The fleet has judged a wish; its value has been taken in.
     pub(crate) fn answered(&mut self, turn: &mut Turn<'_>, kind: &OpKind, result: OpResult) {
         match kind {
             OpKind::Trip { .. } if result == OpResult::Stale && !self.fleet_rules() => self.trip_refused(turn),
             OpKind::Probe { lease_id, .. } => self.lease_answered(turn, lease_id, result),
-            OpKind::Pok { .. } | OpKind::Pfail { .. } => self.joint.result = None,
+            OpKind::Pok { .. } | OpKind::Pfail { .. } => {
+                self.joint.result = None;
+                if result != OpResult::Ok {
+                    // Whatever overtook it, the lease is this host's no longer.
+                    self.joint.lease = None;
+                }
+            }
             _ => {}
         }
     }
@@ -303,71 +384,6 @@ impl Breaker {
             let from = self.state();
             self.host.close(turn.now, Because::new("fleet", "the fleet has recovered since"));
             self.change(turn, from, What::Fleet);
-        }
-    }
-
-    fn lease_answered(&mut self, turn: &mut Turn<'_>, lease_id: &str, result: OpResult) {
-        self.joint.renew_at = turn.now.after_ms(IDLE_LEASE_MS);
-        let Some((lease_id, because)) = self.joint.confirming.take_if(|(confirming, _)| confirming == lease_id) else {
-            return self.answer_waiting(turn);
-        };
-        if result == OpResult::Ok {
-            let needed = u64::from(self.policy.probe.successes);
-            let told = (OpKind::Pok { lease_id, successes: needed, needed }, because);
-            self.joint.result = Some(told.clone());
-            turn.out.wishes.push(told);
-        }
-    }
-
-    /// Whoever waited for the lease gets its answer: the probe if there is one now, else the reason.
-    pub(crate) fn answer_waiting(&mut self, turn: &mut Turn<'_>) {
-        let Some(Waiting { asker, deadline, charge }) = self.joint.waiting.take() else { return };
-        let free = matches!(self.find(turn.now, turn.stand), crate::breaker::Finding::ProbeFree);
-        if free && turn.now <= deadline {
-            let verdict = self.grant(turn, asker, charge);
-            self.joint.renew_at = turn.now.after_ms(RENEW_MS);
-            turn.out.answers.push_back((asker.connection, asker.request, verdict));
-            return;
-        }
-        turn.out.released.push(charge);
-        let verdict = match self.find(turn.now, turn.stand) {
-            crate::breaker::Finding::Verdict(verdict) => verdict,
-            _ => self.reject(breakerd_proto::RejectReason::NoAnswer, turn.now),
-        };
-        turn.out.answers.push_back((asker.connection, asker.request, verdict));
-    }
-
-    /// When the lease wants something.
-    pub(crate) fn lease_wake(&self) -> Option<Mono> {
-        let waiting = self.joint.waiting.as_ref().map(|waiting| waiting.deadline.after_ms(1));
-        let lease = self.joint.lease.as_ref().filter(|_| self.joint.result.is_none()).map(|_| self.joint.renew_at);
-        [waiting, lease].into_iter().flatten().min()
-    }
-
-    /// Renews the lease while its probe is out, gives it back when nobody takes it, and answers whoever waited in vain.
-    pub(crate) fn tend_lease(&mut self, turn: &mut Turn<'_>) {
-        if self.joint.waiting.as_ref().is_some_and(|waiting| waiting.deadline < turn.now) {
-            self.answer_waiting(turn);
-        }
-        let Some(lease_id) = self.joint.lease.clone() else { return };
-        if turn.now < self.joint.renew_at || self.joint.result.is_some() {
-            return;
-        }
-        if turn.now >= self.joint.lease_until || turn.stand != Stand::Joined {
-            self.joint.lease = None;
-        } else if self.permits_out() > 0 {
-            self.joint.renew_at = turn.now.after_ms(RENEW_MS);
-            turn.out.wishes.push((OpKind::Renew { lease_id, lease_ms: LEASE_MS }, Because::default()));
-        } else {
-            self.joint.lease = None;
-            turn.out.wishes.push((OpKind::Free { lease_id }, Because::default()));
-        }
-    }
-
-    /// The connection that waits for a lease has gone, or waits no longer.
-    pub(crate) fn stop_waiting(&mut self, turn: &mut Turn<'_>, gone: impl Fn(Asker) -> bool) {
-        if let Some(waiting) = self.joint.waiting.take_if(|waiting| gone(waiting.asker)) {
-            turn.out.released.push(waiting.charge);
         }
     }
 }

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use breakerd_proto::{Mono, Name, State};
 
-use crate::account::{Accounts, Held};
 use crate::breaker::{Breaker, Effects, Stand, Turn};
 use crate::change::Because;
 use crate::fleet::{OpKind, Seen, Value};
@@ -26,10 +25,9 @@ impl Host {
     /// Detached at [`BASE`], and tripped by its own evidence.
     fn tripped_alone() -> Self {
         let now = Mono::default().after_ms(1_000_000);
-        let charge = Accounts::default().charge(0, Held::Name, 1).unwrap();
-        let mut breaker = Breaker::new(Name::parse("openai").unwrap(), Arc::new(Policy::default()), charge, now);
+        let mut breaker = Breaker::new(Name::parse("openai").unwrap(), Arc::new(Policy::default()), now);
         breaker.joint.version = BASE;
-        breaker.host.trip(now, Duration::from_secs(120), Because::new("w[1]@h", "test"));
+        breaker.host.open(now, now.after(Duration::from_secs(120)), 0, Because::new("w[1]@h", "test"));
         let mut host = Self { now, breaker, out: Effects::default(), rng: fastrand::Rng::with_seed(1) };
         host.turn(Stand::Detached, Breaker::propose_trip);
         assert_eq!(host.wishes(), [], "nobody is there to hear it");
@@ -50,7 +48,7 @@ impl Host {
     /// The fleet's log tells that it has closed since, by this version.
     fn closed_since(mut self, version: u64) -> Self {
         let name = self.breaker.name.clone();
-        let value = Value { version, state: State::Closed, ..Value::default() };
+        let value = Value { version, state: State::Closed, duration_ms: 15_000, ..Value::default() };
         let none = Mono::default();
         let seen = Seen { name, value, until: none, lease_until: none, forced_until: None };
         self.turn(Stand::Detached, |breaker, turn| breaker.take_in(turn, &seen, "h.1", Life::Same));

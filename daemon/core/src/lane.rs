@@ -38,10 +38,21 @@ impl Lane {
         self.failures = 0;
     }
 
+    /// Whether a run is under way.
+    pub(crate) fn in_run(&self) -> bool {
+        self.run > 0
+    }
+
     /// Keeps a failure for people, evidence or not.
     pub(crate) fn note(&mut self, failure: &Failure, at: Mono) {
         self.failures_total = self.failures_total.saturating_add(1);
         self.last_failure = Some((failure.clone(), at));
+    }
+
+    /// The same for failures that nobody knows the kind of: one whose kind is known stays in sight.
+    pub(crate) fn note_unreported(&mut self, failure: &Failure, at: Mono, failures: u64) {
+        self.failures_total = self.failures_total.saturating_add(failures);
+        self.last_failure.get_or_insert_with(|| (failure.clone(), at));
     }
 
     pub(crate) fn last_failure(&self, now: Mono) -> Option<LastFailure> {

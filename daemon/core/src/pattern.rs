@@ -32,7 +32,11 @@ impl Pattern {
     /// Whether the name matches.
     #[must_use]
     pub fn matches(&self, name: &str) -> bool {
-        overlap(self.0.as_bytes(), name.as_bytes())
+        match self.0.split_once('*') {
+            None => self.0 == name,
+            Some((start, "")) => name.starts_with(start),
+            Some(_) => overlap(self.0.as_bytes(), name.as_bytes()),
+        }
     }
 
     /// Whether some name matches both.
@@ -115,6 +119,7 @@ mod tests {
             ("openai", "openai2", false),
         ] {
             assert_eq!(Pattern::parse(pattern).unwrap().matches(name), expect, "{pattern} ~ {name}");
+            assert_eq!(overlap(pattern.as_bytes(), name.as_bytes()), expect, "{pattern} ~ {name}, the long way");
         }
         assert!(overlap(b"a*", b"*a"));
         assert!(!overlap(b"a*", b"b*"));

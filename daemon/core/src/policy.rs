@@ -201,6 +201,25 @@ const COUNT_MAX: u64 = 1_000_000;
 /// The most probes of a policy.
 const PROBES_MAX: u64 = 1000;
 
+/// A trip rule's keys as complaints name them, and whether it is a rate.
+struct RuleKeys {
+    rule: &'static str,
+    of_calls: &'static str,
+    within: &'static str,
+    is_rate: bool,
+}
+
+macro_rules! rule_keys {
+    ($rule:literal, $is_rate:literal) => {
+        RuleKeys {
+            rule: $rule,
+            of_calls: concat!($rule, ".of_calls"),
+            within: concat!($rule, ".within (ms)"),
+            is_rate: $is_rate,
+        }
+    };
+}
+
 /// Checks a patch's values against their bounds.
 ///
 /// # Errors
@@ -208,10 +227,10 @@ const PROBES_MAX: u64 = 1000;
 pub fn check_patch(patch: &PolicyPatch) -> Result<(), BadPolicy> {
     let ms = |field: &'static str, value: Option<u64>| between(field, value, 1, DAY_MS);
     between("trip.consecutive_failures", patch.consecutive_failures.map(u64::from), 0, COUNT_MAX)?;
-    check_rules(("trip.failure_rate", true), patch.failure_rate)?;
-    check_rules(("trip.failure_count", false), patch.failure_count)?;
-    check_rules(("trip.slow_rate", true), patch.slow_rate)?;
-    check_rules(("trip.slow_count", false), patch.slow_count)?;
+    check_rules(&rule_keys!("trip.failure_rate", true), patch.failure_rate)?;
+    check_rules(&rule_keys!("trip.failure_count", false), patch.failure_count)?;
+    check_rules(&rule_keys!("trip.slow_rate", true), patch.slow_rate)?;
+    check_rules(&rule_keys!("trip.slow_count", false), patch.slow_count)?;
     ms("cooldown.first (ms)", patch.cooldown_first_ms)?;
     ms("cooldown.max (ms)", patch.cooldown_max_ms)?;
     between("cooldown.forget (ms)", patch.cooldown_forget_ms, 0, DAY_MS)?;
@@ -242,10 +261,11 @@ fn between(field: &'static str, value: Option<u64>, least: u64, most: u64) -> Re
     }
 }
 
-fn check_rules((field, is_rate): (&'static str, bool), rules: Option<Rules>) -> Result<(), BadPolicy> {
+fn check_rules(keys: &RuleKeys, rules: Option<Rules>) -> Result<(), BadPolicy> {
     let Some(rules) = rules else { return Ok(()) };
+    let (field, is_rate) = (keys.rule, keys.is_rate);
     if let Some(CallsRule { at_least, of_calls, min_calls }) = rules.calls {
-        between(field, Some(of_calls.into()), 1, limits::WINDOW_CALLS_MAX.into())?;
+        between(keys.of_calls, Some(of_calls.into()), 1, limits::WINDOW_CALLS_MAX.into())?;
         if min_calls == 0 || min_calls > of_calls {
             return Err(BadPolicy::MinCalls { field, min_calls, of_calls });
         }
@@ -255,8 +275,8 @@ fn check_rules((field, is_rate): (&'static str, bool), rules: Option<Rules>) -> 
         }
     }
     if let Some(TimeRule { at_least, min_calls, within_ms }) = rules.time {
-        between(field, Some(within_ms), WITHIN_MS_MIN, DAY_MS)?;
-        between(field, Some(min_calls.into()), 1, COUNT_MAX)?;
+        between(keys.within, Some(within_ms), WITHIN_MS_MIN, DAY_MS)?;
+        between(keys.of_calls, Some(min_calls.into()), 1, COUNT_MAX)?;
         check_threshold(field, is_rate, at_least)?;
     }
     Ok(())
@@ -378,3 +398,8 @@ impl fmt::Display for BadPolicy {
 }
 
 impl std::error::Error for BadPolicy {}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+#[path = "policy_tests.rs"]
+mod tests;

@@ -1,13 +1,14 @@
 //! What stands on the board: the picture of each breaker that was touched, as its slot must show it.
 
 use breakerd_proto::board::{Flags, Shown, Sight, Word};
+use breakerd_proto::lane::Reading;
 use breakerd_proto::message::Place;
-use breakerd_proto::{Counts, Mode, Mono, State};
+use breakerd_proto::{Mode, Mono, Name, State};
 
 use crate::ConnectionId;
-use crate::breaker::{Breaker, Probes, Stand};
+use crate::breaker::{Breaker, Stand};
 use crate::core::Core;
-use crate::table::BreakerId;
+use crate::probe::Probes;
 
 /// A slot and what it must show.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,12 +22,12 @@ pub struct Posted {
 impl Core {
     /// There is a board: from here on `poll_posted` is to be drained.
     pub fn post_all(&mut self) {
-        self.out.touched = Some(self.table.ids().into());
+        self.table.touched = Some(self.table.ids().into());
     }
 
     /// The next slot whose breaker was touched since it was last asked for, possibly to the same effect.
     pub fn poll_posted(&mut self, now: Mono) -> Option<Posted> {
-        let id = self.out.touched.as_mut()?.pop_front()?;
+        let id = self.table.touched.as_mut()?.pop_front()?;
         let stand = self.stand(now);
         let place = id.place();
         let sight = match self.table.get(id) {
@@ -44,34 +45,17 @@ impl Core {
         Some(Posted { place, sight })
     }
 
-    /// Where a connection's lane stands on the board.
-    #[must_use]
-    pub fn place(&self, connection: ConnectionId, lane: u32) -> Option<Place> {
-        let registration = self.connection(connection)?.lanes.get(usize::try_from(lane).ok()?)?;
-        self.table.get(registration.breaker).map(|_| registration.breaker.place())
-    }
-
     /// The lanes through which connections use the breaker of this lane, this one among them.
     #[must_use]
     pub fn lanes_beside(&self, connection: ConnectionId, lane: u32) -> Vec<(ConnectionId, u32)> {
-        let of = |known: &crate::worker::Connection| -> Option<BreakerId> {
-            Some(known.lanes.get(usize::try_from(lane).ok()?)?.breaker)
-        };
-        let Some(id) = self.connection(connection).and_then(of) else { return Vec::new() };
-        self.lanes_of(id)
+        let registration = self.connection(connection).and_then(|known| known.lane(lane));
+        registration.map(|registration| self.lanes_named(&registration.name)).unwrap_or_default()
     }
 
     /// The lanes through which connections use the breaker of this name.
     #[must_use]
-    pub fn lanes_named(&self, name: &str) -> Vec<(ConnectionId, u32)> {
-        self.table.find(name).map(|id| self.lanes_of(id)).unwrap_or_default()
-    }
-
-    fn lanes_of(&self, id: BreakerId) -> Vec<(ConnectionId, u32)> {
-        let lane = |known: &crate::worker::Connection| known.lanes.iter().position(|lane| lane.breaker == id);
-        self.each_connection()
-            .filter_map(|(connection, known)| Some((connection, u32::try_from(lane(known)?).ok()?)))
-            .collect()
+    pub fn lanes_named(&self, name: &Name) -> Vec<(ConnectionId, u32)> {
+        self.each_connection().filter_map(|(connection, known)| Some((connection, known.lane_of(name)?))).collect()
     }
 
     /// How many lanes a connection has.
@@ -81,8 +65,18 @@ impl Core {
     }
 
     /// A lane's counts were read in its memory.
-    pub fn handle_counts(&mut self, now: Mono, connection: ConnectionId, lane: u32, counts: Counts) {
-        self.make_good(now, connection, lane, counts, None);
+    pub fn handle_reading(&mut self, now: Mono, connection: ConnectionId, lane: u32, read: Reading) {
+        let Some(known) = self.connections.get_mut(&connection) else { return };
+        let worker = known.worker;
+        let Some(registration) = known.lane_mut(lane) else { return };
+        let (id, told) = (registration.breaker, &mut registration.told);
+        let successes = read.successes.saturating_sub(told.successes);
+        let slow = read.slow.saturating_sub(told.slow);
+        (told.successes, told.slow) = (told.successes.max(read.successes), told.slow.max(read.slow));
+        if successes > 0 {
+            self.table.used(now, id);
+            self.touch(now, id, |breaker, _| breaker.missed(now, worker, (successes, slow), breaker.generation));
+        }
     }
 }
 
@@ -95,7 +89,7 @@ impl Breaker {
             _ => Shown::of(state, forced.map(|forced| forced.to)),
         };
         let flags = Flags {
-            permit_free: state == State::HalfOpen && self.probes(now, stand) != Probes::Out,
+            permit_free: state == State::HalfOpen && !self.is_active() && self.probes(now, stand) != Probes::Out,
             timed: self.policy.slow_after.is_some(),
             shadow: self.policy.mode == Mode::Shadow,
         };

@@ -5,9 +5,10 @@ use breakerd_proto::message::{
 };
 use breakerd_proto::{Mono, Name, Verdict, clock, limits};
 
-use crate::breaker::{Breaker, Finding};
+use crate::breaker::Finding;
 use crate::core::Core;
 use crate::refusal::Refusal;
+use crate::table::Look;
 use crate::worker::{ConnectionId, WorkerId};
 
 impl Core {
@@ -19,10 +20,10 @@ impl Core {
         let breaker = self.lane(now, id, lane)?;
         let worker = self.connection(id).map(|connection| connection.worker);
         let breaker = self.table.get(breaker);
-        let lane = breaker.zip(worker).and_then(|(breaker, worker)| breaker.lanes.get(&worker));
+        let lane = breaker.as_ref().zip(worker).and_then(|(breaker, worker)| breaker.lanes.get(&worker));
         Ok(Observed {
             request,
-            view: breaker.map_or_else(closed_view, |breaker| breaker.view(now)),
+            view: breaker.as_ref().map_or_else(closed_view, |breaker| breaker.view(now)),
             failures: lane.map_or(0, |lane| lane.failures),
             last_failure: lane.and_then(|lane| lane.last_failure(now)),
             link: self.link(),
@@ -36,7 +37,9 @@ impl Core {
     pub fn ask(&self, now: Mono, request: u32, name: &str) -> Result<Asked, Refusal> {
         let name = Name::parse(name)?;
         let Some(breaker) = self.table.find(name.as_str()).and_then(|id| self.table.get(id)) else {
-            return Ok(Asked { request, verdict: Verdict::Admit { generation: 0 }, view: closed_view() });
+            let mode = self.settings.policy(name.as_str(), None).mode;
+            let view = View { mode, ..closed_view() };
+            return Ok(Asked { request, verdict: Verdict::Admit { generation: 0 }, view });
         };
         let verdict = match breaker.find(now, self.stand(now)) {
             Finding::Verdict(verdict) => verdict,
@@ -92,7 +95,9 @@ impl Core {
         let (mut breakers, mut permits) = (0_usize, 0_usize);
         for (connection, known) in self.each_connection().filter(|(_, known)| known.worker == id) {
             breakers = breakers.max(known.lanes.len());
-            let held = |lane: &crate::worker::Registration| self.table.get(lane.breaker).map(|b| b.held_by(connection));
+            let held = |lane: &crate::worker::Registration| {
+                self.table.awake(lane.breaker).map(|breaker| breaker.held_by(connection))
+            };
             permits += known.lanes.iter().filter_map(held).sum::<usize>();
         }
         Some(WorkerRow {
@@ -125,13 +130,20 @@ impl Core {
         self.workers.get(&worker).map(|known| (worker, known.label.as_str()))
     }
 
+    /// How often no quota had room for a name: each time at least one call was admitted unguarded, or rejected where the
+    /// name's policy says so.
+    #[must_use]
+    pub fn over_quota(&self) -> u64 {
+        self.over_quota
+    }
+
     /// Reports from an older generation that changed nothing.
     #[must_use]
     pub fn stale_reports(&self) -> u64 {
         self.out.stale_reports
     }
 
-    fn breaker(&self, name: &str) -> Result<&Breaker, Refusal> {
+    fn breaker(&self, name: &str) -> Result<Look<'_>, Refusal> {
         let name = Name::parse(name)?;
         let id = self.known(&name)?;
         self.table.get(id).ok_or_else(|| Refusal::new(breakerd_proto::Code::UnknownBreaker, "the breaker is gone"))

@@ -1,4 +1,4 @@
-//! What the core is told at its start: policies by pattern, quotas, the host's name.
+//! What the core is told at its start and at each reload: policies by pattern, quotas, the host's name.
 
 use std::fmt;
 use std::time::Duration;
@@ -47,7 +47,7 @@ impl Default for Quotas {
     }
 }
 
-/// Everything that the core is told at its start.
+/// Everything that the core is told at its start and at each reload.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
     /// What `[breaker.default]` decides.
@@ -79,11 +79,23 @@ impl Settings {
     /// pattern from the least to the most specific, field by field.
     #[must_use]
     pub fn policy(&self, name: &str, declared: Option<&PolicyPatch>) -> Policy {
-        let mut matching: Vec<&PatternPolicy> = self.patterns.iter().filter(|p| p.pattern.matches(name)).collect();
-        matching.sort_by_key(|p| p.pattern.rank());
+        self.compose(&self.matching(name), declared)
+    }
+
+    /// The numbers of the patterns that match a name, from the least to the most specific.
+    pub(crate) fn matching(&self, name: &str) -> Vec<usize> {
+        let patterns = self.patterns.iter().map(|p| &p.pattern).enumerate();
+        let mut matching: Vec<(usize, &Pattern)> = patterns.filter(|(_, pattern)| pattern.matches(name)).collect();
+        matching.sort_by_key(|(_, pattern)| pattern.rank());
+        matching.into_iter().map(|(number, _)| number).collect()
+    }
+
+    /// The policy that these patterns and this declaration come to.
+    pub(crate) fn compose(&self, matching: &[usize], declared: Option<&PolicyPatch>) -> Policy {
         let base = Policy::default().patched(&self.default);
         let declared = declared.map_or_else(|| base.clone(), |patch| base.patched(patch));
-        matching.iter().fold(declared, |policy, p| policy.patched(&p.patch))
+        let patterns = matching.iter().filter_map(|number| self.patterns.get(*number));
+        patterns.fold(declared, |policy, p| policy.patched(&p.patch))
     }
 
     /// Checks every bound, and that no name is claimed by two equally specific patterns.

@@ -1,25 +1,14 @@
-//! What reports do to a breaker: evidence, stragglers, probes.
+//! What reports do to a breaker: each is evidence, a straggler, or the end of a probe.
 
 use breakerd_proto::clock::ms_up;
 use breakerd_proto::{Failure, Mode, Mono, Outcome, State, limits};
 
 use crate::WorkerId;
-use crate::breaker::{Breaker, Reporter, Stand, Turn};
-use crate::change::{Because, What};
+use crate::breaker::{Breaker, Reporter, Turn};
+use crate::change::What;
 use crate::fleet::OpKind;
 
 impl Breaker {
-    /// Successes that the counts show and no report told: they end runs.
-    pub(crate) fn missed(&mut self, now: Mono, worker: WorkerId, successes: u64, generation: u64) {
-        let evidence = self.is_evidence(generation);
-        let Some(lane) = self.lanes.get_mut(&worker) else { return };
-        lane.successes_total = lane.successes_total.saturating_add(successes);
-        if evidence && successes > 0 {
-            lane.end_run();
-            self.window.succeed(worker, now);
-        }
-    }
-
     /// A call has ended. `at` is the worker's stamp.
     pub(crate) fn settle(
         &mut self,
@@ -30,31 +19,27 @@ impl Breaker {
         outcome: &Outcome,
     ) {
         let at = at.min(turn.now);
-        self.note(from.worker, at, outcome);
+        let counts = self.policy.mode != Mode::Off;
+        if counts {
+            self.note(from.worker, at, outcome);
+            if matches!(outcome, Outcome::Success { .. }) {
+                self.succeeded = self.succeeded.max(at);
+            }
+        }
         if permit != 0 {
             return self.settle_probe(turn, from, permit, outcome);
+        }
+        if !counts {
+            return;
         }
         if !self.is_evidence(generation) {
             return self.settle_stale(turn, from, (generation, at), outcome);
         }
         match outcome {
-            Outcome::Success { .. } => {
-                if let Some(lane) = self.lanes.get_mut(&from.worker) {
-                    lane.end_run();
-                }
-                self.window.succeed(from.worker, at);
-            }
-            Outcome::Failure(failure) => self.judge(turn, from, at, failure),
+            Outcome::Success { slow } => self.succeeded(turn, from, at, *slow),
+            Outcome::Failure(failure) => self.failed(turn, from, at, failure),
             Outcome::Ignored | Outcome::Abandoned => {}
         }
-    }
-
-    /// Whether an ordinary call's outcome from this generation counts (I5).
-    fn is_evidence(&self, generation: u64) -> bool {
-        generation == self.generation
-            && self.forced.is_none()
-            && self.ruling().state == State::Closed
-            && self.policy.mode != Mode::Off
     }
 
     /// Totals and last failure, which people look at whatever the rule makes of them.
@@ -70,7 +55,8 @@ impl Breaker {
         }
     }
 
-    /// A straggler: its lane shows it while the breaker is not closed, and a provider's wish may move a deadline.
+    /// A straggler. A success may end a run. A failure shows in its lane while the breaker is not closed, and the provider's
+    /// wish that came with it may move a deadline.
     fn settle_stale(
         &mut self,
         turn: &mut Turn<'_>,
@@ -81,7 +67,11 @@ impl Breaker {
         if generation != self.generation {
             turn.out.stale_reports = turn.out.stale_reports.saturating_add(1);
         }
-        let Outcome::Failure(failure) = outcome else { return };
+        let failure = match outcome {
+            Outcome::Failure(failure) => failure,
+            Outcome::Success { .. } => return self.straggled(from.worker, at),
+            Outcome::Ignored | Outcome::Abandoned => return,
+        };
         if self.state() == State::Closed && self.forced.is_none() {
             return;
         }
@@ -105,82 +95,10 @@ impl Breaker {
         }
         self.change(turn, from, What::Extend);
     }
-
-    /// A failure that is evidence: the runs grow, and one that is long enough trips.
-    fn judge(&mut self, turn: &mut Turn<'_>, from: &Reporter<'_>, at: Mono, failure: &Failure) {
-        let Some(lane) = self.lanes.get_mut(&from.worker) else { return };
-        lane.failures = lane.failures.saturating_add(1);
-        let (run, began) = lane.fail(self.generation, at);
-        let pooled = self.window.fail(at);
-        let enough = self.policy.trip.consecutive_failures;
-        let why = match (run >= enough, pooled >= enough) {
-            (true, _) => format!("{run} consecutive failures, last {}", failure.kind),
-            (false, true) => format!("{pooled} consecutive failures over all workers, last {}", failure.kind),
-            (false, false) => return,
-        };
-        let because = Because::new(&format!("{}@{}", from.label, turn.host), &why);
-        let lasts = self.policy.cooldown.lasts(0, turn.rng);
-        let before = self.state();
-        self.host.trip(turn.now, lasts, because);
-        self.host.until = self.host.until.max(wish(failure, at).unwrap_or_default());
-        let contradicted = pooled < enough && self.window.contradicts(from.worker, began);
-        if self.policy.mode == Mode::On && !contradicted {
-            self.propose_trip(turn);
-        }
-        self.change(turn, before, What::Trip);
-    }
-
-    fn settle_probe(&mut self, turn: &mut Turn<'_>, from: &Reporter<'_>, permit: u64, outcome: &Outcome) {
-        let held = self.permits.iter().position(|p| p.id == permit && p.asker.connection == from.connection);
-        let Some(held) = held else {
-            turn.out.stale_reports = turn.out.stale_reports.saturating_add(1);
-            return;
-        };
-        turn.out.released.push(self.permits.swap_remove(held).charge);
-        if self.forced.is_some() {
-            return;
-        }
-        if let (Outcome::Failure(_), Some(lane)) = (outcome, self.lanes.get_mut(&from.worker)) {
-            lane.failures = lane.failures.saturating_add(1);
-        }
-        if self.fleet_rules() && turn.stand == Stand::Joined || self.joint.lease.is_some() {
-            return self.settle_leased(turn, from, outcome);
-        }
-        let before = self.state();
-        match outcome {
-            Outcome::Ignored | Outcome::Abandoned => {}
-            Outcome::Success { .. } => {
-                let need = self.policy.probe.successes;
-                let cell = self.ruling_mut();
-                cell.successes = cell.successes.saturating_add(1);
-                let done = cell.successes;
-                if done >= need {
-                    let why = format!("{done} of {need} probes succeeded");
-                    let because = Because::new(&format!("{}@{}", from.label, turn.host), &why);
-                    self.recover_alone(turn.now, because);
-                    self.change(turn, before, What::Recover);
-                }
-            }
-            Outcome::Failure(failure) => {
-                let (until, because) = self.reopening(turn, from, failure);
-                let cell = self.ruling_mut();
-                cell.reopen(turn.now, until.left(turn.now), because);
-                self.change(turn, before, What::Reopen);
-            }
-        }
-    }
-
-    /// Until when a failed probe keeps it open, and the words for it.
-    pub(crate) fn reopening(&self, turn: &mut Turn<'_>, from: &Reporter<'_>, failure: &Failure) -> (Mono, Because) {
-        let lasts = self.policy.cooldown.lasts(self.ruling().step.saturating_add(1), turn.rng);
-        let until = turn.now.after(lasts).max(wish(failure, turn.now).unwrap_or_default());
-        let why = format!("the probe failed: {}", failure.kind);
-        (until, Because::new(&format!("{}@{}", from.label, turn.host), &why))
-    }
 }
 
 /// Until when the provider wishes to be left alone, capped.
-fn wish(failure: &Failure, at: Mono) -> Option<Mono> {
+pub(crate) fn wish(failure: &Failure, at: Mono) -> Option<Mono> {
     let most = ms_up(limits::RETRY_AFTER_MAX);
     failure.retry_after_ms.map(|ms| at.after_ms(ms.min(most)))
 }

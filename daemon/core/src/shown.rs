@@ -20,9 +20,10 @@ impl Breaker {
         let wait = limits::PROBING_RETRY_AFTER_MIN;
         Some(match cell.state {
             State::Closed => 0,
+            State::Open if self.is_active() => ms_up(cell.until.left(now).max(wait)),
             State::Open => ms_up(cell.until.left(now)),
             State::HalfOpen if self.joint.foreign_lease(now) => ms_up(self.joint.lease_until.left(now).max(wait)),
-            State::HalfOpen if self.permits_out() < self.policy.probe.permits => 0,
+            State::HalfOpen if !self.is_active() && self.has_room() => 0,
             State::HalfOpen => ms_up(wait),
         })
     }
@@ -55,7 +56,7 @@ impl Breaker {
             failures_total: self.failures_total,
             workers: u32::try_from(self.lanes.len()).unwrap_or(u32::MAX),
             permits_out: self.permits_out(),
-            successes: self.ruling().successes,
+            successes: self.tally().successes,
         }
     }
 

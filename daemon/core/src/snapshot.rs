@@ -10,6 +10,7 @@ use breakerd_proto::{Mono, Name, Override, State};
 use crate::cell::Cell;
 use crate::change::Because;
 use crate::core::Core;
+use crate::tally::Tally;
 
 /// The part of the table that a restart keeps.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -58,7 +59,7 @@ impl Core {
     /// What a restart must keep, as of now.
     #[must_use]
     pub fn save(&self, now: Mono) -> Snapshot {
-        let kept = self.table.after("").filter(|b| b.ruling().state != State::Closed || b.forced.is_some());
+        let kept = self.table.each_awake().filter(|b| b.ruling().state != State::Closed || b.forced.is_some());
         let breakers = kept.map(|b| SavedBreaker {
             name: b.name.clone(),
             generation: b.generation,
@@ -93,8 +94,9 @@ impl Core {
                     state: if open { State::Open } else { State::Closed },
                     until: if open { now.after(saved.left.min(most)) } else { Mono::default() },
                     step: saved.step,
-                    successes: 0,
+                    tally: Tally::default(),
                     since: now.before(saved.age),
+                    opened: now.before(saved.age),
                     because: saved.because.clone(),
                 };
                 if fleet {

@@ -9,6 +9,12 @@ use crate::snapshot::{SavedBreaker, SavedForce, Snapshot};
 use crate::worker::ConnectionId;
 use crate::{Because, Change};
 
+/// The service of the one worker. A process knows neither its host's name nor whom else it could mean, so what it did by
+/// itself is shown as [`ALONE`].
+const SERVICE: &str = "this-process";
+/// Who tripped a breaker that one process keeps for itself.
+const ALONE: &str = "this process alone";
+
 /// A [`Core`] with one worker. Every rule is the daemon's own.
 #[derive(Debug)]
 pub struct Solo {
@@ -31,15 +37,17 @@ impl Solo {
             nonce: 0,
             alone_ms: 0,
             alone_calls: 0,
-            service: "this-process".to_owned(),
+            service: SERVICE.to_owned(),
         };
         let connection = core.handle_connect(now, Peer { uid: 0, pid: 0 }, &hello).ok();
         Self { core, connection, lanes: std::collections::BTreeMap::new(), next_request: 0 }
     }
 
     /// Declares the policy to use for a name: the daemon's last word, else the code's. Before its first use.
+    ///
+    /// `probe.connect` has no part in it: here no daemon connects, and a call must be the probe.
     pub fn set_policy(&mut self, now: Mono, name: &Name, policy: &PolicyPatch) {
-        self.lane(now, name, Some(policy));
+        self.lane(now, name, Some(&PolicyPatch { probe_connect: None, ..policy.clone() }));
     }
 
     /// Starts from the last that this process saw of a breaker: open until its deadline, forced until its end and for
@@ -98,7 +106,8 @@ impl Solo {
     pub fn view(&mut self, now: Mono, name: &Name) -> View {
         self.lane(now, name, None);
         self.core.handle_timeout(now);
-        self.core.ask(now, 0, name.as_str()).map(|asked| asked.view).unwrap_or_else(|_| crate::read::closed_view())
+        let asked = self.core.ask(now, 0, name.as_str());
+        named(asked.map(|asked| asked.view).unwrap_or_else(|_| crate::read::closed_view()))
     }
 
     /// This process's failures, as the daemon would count them.
@@ -117,12 +126,13 @@ impl Solo {
             Command { request: 0, name: name.as_str().to_owned(), action: Action::Reset, because: because.to_owned() };
         self.lane(now, name, None);
         // The name was just registered, so the command knows it.
-        drop(self.core.command(now, "this-process", &command));
+        drop(self.core.command(now, SERVICE, &command));
     }
 
     /// The next change of any breaker of this process.
     pub fn poll_change(&mut self) -> Option<Change> {
-        self.core.poll_change()
+        let change = self.core.poll_change()?;
+        Some(Change { view: named(change.view), ..change })
     }
 
     fn observe(&mut self, now: Mono, name: &Name) -> Option<(u64, Option<LastFailure>)> {
@@ -141,4 +151,9 @@ impl Solo {
         self.lanes.insert(name.clone(), registered.lane);
         registered.lane
     }
+}
+
+/// A view with the process's own doings under a name that tells people something.
+fn named(view: View) -> View {
+    if view.by.starts_with(SERVICE) { View { by: ALONE.to_owned(), ..view } } else { view }
 }

@@ -1,6 +1,8 @@
 //! Workers and their connections.
 
-use breakerd_proto::message::Hello;
+use std::sync::Arc;
+
+use breakerd_proto::message::{Hello, PolicyPatch};
 use breakerd_proto::{Counts, Mono, Name, limits, outcome};
 
 use crate::account::Charge;
@@ -37,7 +39,10 @@ pub(crate) struct Connection {
     pub(crate) worker: WorkerId,
     pub(crate) uid: u32,
     pub(crate) charge: Charge,
+    /// By their numbers.
     pub(crate) lanes: Vec<Registration>,
+    /// The numbers of the lanes, by their names.
+    by_name: Vec<u32>,
     /// Requests that were answered with a probe which may still be out.
     pub(crate) granted: Vec<(u32, BreakerId)>,
 }
@@ -45,10 +50,69 @@ pub(crate) struct Connection {
 /// One breaker that a connection has registered.
 #[derive(Debug)]
 pub(crate) struct Registration {
+    /// Which; one that was evicted meanwhile is made anew by the next query.
     pub(crate) breaker: BreakerId,
     pub(crate) name: Name,
+    /// What the code said of its policy.
+    pub(crate) declared: Option<Arc<PolicyPatch>>,
     /// What the connection has told so far.
-    pub(crate) told: Counts,
+    pub(crate) told: Told,
+    /// When the last call ended that it reported.
+    pub(crate) told_at: Mono,
+}
+
+/// The totals of a connection's last message.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Told {
+    pub(crate) successes: u64,
+    pub(crate) slow: u64,
+    pub(crate) failures: u64,
+}
+
+impl Told {
+    /// What was told after a message with these counts. Readings of the lane memory overtake messages, so successes may
+    /// seem to go back; failures that do are a peer's lie, and the new baseline.
+    pub(crate) fn and_then(self, counts: Counts) -> Self {
+        let (successes, slow) = (self.successes.max(counts.successes), self.slow.max(counts.slow));
+        Self { successes, slow, failures: counts.failures }
+    }
+}
+
+// A connection may register names by the ten thousand, and each costs so much beside the name's share of the table.
+const _: () = assert!(size_of::<Registration>() <= 64);
+
+impl Connection {
+    pub(crate) fn new(worker: WorkerId, uid: u32, charge: Charge) -> Self {
+        Self { worker, uid, charge, lanes: Vec::new(), by_name: Vec::new(), granted: Vec::new() }
+    }
+
+    /// The lane of a number.
+    pub(crate) fn lane(&self, lane: u32) -> Option<&Registration> {
+        self.lanes.get(usize::try_from(lane).ok()?)
+    }
+
+    /// The lane of a number, to change.
+    pub(crate) fn lane_mut(&mut self, lane: u32) -> Option<&mut Registration> {
+        self.lanes.get_mut(usize::try_from(lane).ok()?)
+    }
+
+    /// The number of the lane of this name.
+    pub(crate) fn lane_of(&self, name: &Name) -> Option<u32> {
+        self.place_of(name).ok().and_then(|place| self.by_name.get(place)).copied()
+    }
+
+    /// A lane for a name that has none: its number.
+    pub(crate) fn add_lane(&mut self, registration: Registration) -> u32 {
+        let lane = u32::try_from(self.lanes.len()).unwrap_or(u32::MAX);
+        let (Ok(place) | Err(place)) = self.place_of(&registration.name);
+        self.by_name.insert(place, lane);
+        self.lanes.push(registration);
+        lane
+    }
+
+    fn place_of(&self, name: &Name) -> Result<usize, usize> {
+        self.by_name.binary_search_by(|lane| self.lane(*lane).map(|lane| &lane.name).cmp(&Some(name)))
+    }
 }
 
 /// `service[pid]` in characters that are safe in logs, tables and the fleet's events. A pid that only the worker

@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use breakerd_proto::message::View;
 use breakerd_proto::{Name, Verdict};
 use serde_json::json;
 
@@ -9,7 +10,7 @@ use super::args::Global;
 use super::failure::{Failure, NO};
 use super::json as object;
 use super::printer::{safe, say};
-use super::status::because;
+use super::status::{because, shown_mode};
 use super::text::wait;
 
 pub(super) fn ask(global: &Global, name: &Name) -> Result<ExitCode, Failure> {
@@ -22,7 +23,7 @@ pub(super) fn ask(global: &Global, name: &Name) -> Result<ExitCode, Failure> {
             "breaker": object::view(&asked.view),
         }))?;
     } else {
-        say(&safe(&line(name, &asked.verdict, &because(&asked.view))))?;
+        say(&safe(&line(name, &asked.verdict, &asked.view)))?;
     }
     Ok(match asked.verdict {
         Verdict::Reject { .. } => ExitCode::from(NO),
@@ -37,26 +38,33 @@ fn reject_reason(verdict: &Verdict) -> Option<&'static str> {
     }
 }
 
-fn line(name: &Name, verdict: &Verdict, because: &str) -> String {
+fn line(name: &Name, verdict: &Verdict, view: &View) -> String {
+    let mode = shown_mode(view);
     match verdict {
-        Verdict::Admit { .. } => format!("{name}: admit"),
-        Verdict::Probe { .. } => format!("{name}: admit, as a probe"),
+        Verdict::Admit { .. } => format!("{name}: admit{}", note([mode, None])),
+        Verdict::Probe { .. } => format!("{name}: admit, as a probe{}", note([mode, None])),
         Verdict::Reject { reason, retry_after_ms, .. } => {
             let retry = match retry_after_ms {
                 Some(ms) => format!("retry in {}", wait(*ms)),
                 None => "until released".to_owned(),
             };
-            let because = if because.is_empty() { String::new() } else { format!(" ({because})") };
-            format!("{name}: reject, {reason}, {retry}{because}")
+            let because = Some(because(view)).filter(|because| !because.is_empty());
+            format!("{name}: reject, {reason}, {retry}{}", note([mode, because]))
         }
     }
+}
+
+/// ` (mode shadow; maintenance, by anna@web-1)`; nothing of nothing.
+fn note(parts: [Option<String>; 2]) -> String {
+    let parts: Vec<String> = parts.into_iter().flatten().collect();
+    if parts.is_empty() { String::new() } else { format!(" ({})", parts.join("; ")) }
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use breakerd_proto::{RejectReason, State};
+    use breakerd_proto::{Mode, RejectReason, State};
 
     #[test]
     fn the_answer_is_a_line() {
@@ -67,8 +75,24 @@ mod tests {
             reason: RejectReason::Open,
             retry_after_ms,
         };
-        assert_eq!(line(&name, &Verdict::Admit { generation: 1 }, ""), "openai: admit");
-        assert_eq!(line(&name, &reject(Some(17_100)), "x"), "openai: reject, open, retry in 18 s (x)");
-        assert_eq!(line(&name, &reject(None), ""), "openai: reject, open, until released");
+        let view = |mode, why: &str| View {
+            state: State::Open,
+            forced: None,
+            mode,
+            generation: 1,
+            retry_after_ms: None,
+            age_ms: 0,
+            by: String::new(),
+            why: why.to_owned(),
+            host_only: false,
+        };
+        let on = view(Mode::On, "x");
+        let admit = Verdict::Admit { generation: 1 };
+        assert_eq!(line(&name, &admit, &on), "openai: admit");
+        assert_eq!(line(&name, &admit, &view(Mode::Shadow, "x")), "openai: admit (mode shadow)");
+        assert_eq!(line(&name, &reject(Some(17_100)), &on), "openai: reject, open, retry in 18 s (x)");
+        let shadow = view(Mode::Shadow, "x");
+        assert_eq!(line(&name, &reject(None), &shadow), "openai: reject, open, until released (mode shadow; x)");
+        assert_eq!(line(&name, &reject(None), &view(Mode::On, "")), "openai: reject, open, until released");
     }
 }

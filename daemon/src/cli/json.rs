@@ -5,7 +5,7 @@ use breakerd_proto::{Override, Verdict};
 use serde_json::{Value, json};
 
 use super::failure::Failure;
-use super::printer;
+use super::{policy, printer};
 
 /// Writes one object on one line, with its schema.
 pub(super) fn say(mut object: Value) -> Result<(), Failure> {
@@ -55,6 +55,7 @@ pub(super) fn daemon(daemon: &Daemon) -> Value {
         "workers": daemon.workers,
         "breakers": daemon.breakers,
         "stale_reports": daemon.stale_reports,
+        "over_quota": daemon.over_quota,
     })
 }
 
@@ -73,20 +74,9 @@ pub(super) fn description(description: &Description) -> Value {
             })
         })
         .collect();
-    let policy = &description.policy;
     json!({
         "breaker": breaker(&description.row),
-        "policy": {
-            "consecutive_failures": policy.consecutive_failures,
-            "cooldown_first_ms": policy.cooldown_first_ms,
-            "cooldown_factor": policy.cooldown_factor,
-            "cooldown_max_ms": policy.cooldown_max_ms,
-            "cooldown_jitter": policy.cooldown_jitter,
-            "probe_permits": policy.probe_permits,
-            "probe_successes": policy.probe_successes,
-            "probe_max_ms": policy.probe_max_ms,
-            "slow_after_ms": policy.slow_after_ms,
-        },
+        "policy": policy::object(&description.policy),
         "lanes": lanes,
     })
 }

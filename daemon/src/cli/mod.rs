@@ -7,6 +7,7 @@ mod command;
 mod demo;
 mod failure;
 mod json;
+mod policy;
 mod printer;
 mod private;
 mod run;

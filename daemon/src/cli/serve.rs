@@ -1,13 +1,15 @@
 //! `serve`: the daemon in this process.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use rustix::process::{Signal, getppid, set_parent_process_death_signal};
 
 use super::args::{Global, ServeArgs};
 use super::failure::Failure;
 use crate::config::{self, Config};
+use crate::reload::Read;
 
 pub(super) fn serve(global: &Global, serve: &ServeArgs) -> Result<ExitCode, Failure> {
     if let Some(parent) = serve.parent
@@ -15,17 +17,25 @@ pub(super) fn serve(global: &Global, serve: &ServeArgs) -> Result<ExitCode, Fail
     {
         return Ok(ExitCode::SUCCESS);
     }
-    let mut config = config::load(global.config.as_deref())?;
-    match &serve.private {
-        Some(directory) => keep_within(&mut config, directory),
-        None => overrule(&mut config, global),
-    }
-    let code = crate::service::serve(config);
+    let read = reader(global.clone(), serve.private.clone());
+    let code = crate::service::serve(read()?, read);
     if let Some(directory) = &serve.private {
         // Whoever started this daemon removes the directory as well, unless it was killed; then nobody else would.
         drop(std::fs::remove_dir_all(directory));
     }
     Ok(code)
+}
+
+/// Reads the configuration as this command line has it, now and at each reload.
+fn reader(global: Global, private: Option<PathBuf>) -> Read {
+    Arc::new(move || {
+        let mut config = config::load(global.config.as_deref())?;
+        match &private {
+            Some(directory) => keep_within(&mut config, directory),
+            None => overrule(&mut config, &global),
+        }
+        Ok(config)
+    })
 }
 
 /// Sockets and snapshot in one directory, which is nobody else's.

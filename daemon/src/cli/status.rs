@@ -10,10 +10,10 @@ use serde_json::{Value, json};
 use super::args::Global;
 use super::failure::Failure;
 use super::json as object;
+use super::policy;
 use super::printer::{safe, say};
 use super::table::Table;
 use super::text::{about, clock_time, count, exact, wait};
-use crate::config::written_duration;
 
 pub(super) fn status(global: &Global, name: Option<&Name>) -> Result<ExitCode, Failure> {
     let mut operator = global.look()?;
@@ -75,13 +75,14 @@ pub(super) fn shown_state(view: &View) -> &'static str {
     view.forced.map_or_else(|| view.state.word(), Override::word)
 }
 
+/// `mode shadow`; nothing for a breaker that acts.
+pub(super) fn shown_mode(view: &View) -> Option<String> {
+    (view.mode != Mode::On).then(|| format!("mode {}", view.mode.word()))
+}
+
 fn why(row: &BreakerRow, policy: &PolicyPatch) -> String {
     let view = &row.view;
-    let mut parts = Vec::new();
-    match view.mode {
-        Mode::On => {}
-        mode => parts.push(format!("mode {}", mode.word())),
-    }
+    let mut parts = Vec::from_iter(shown_mode(view));
     match (view.forced, view.state) {
         (None, State::Closed) => {}
         (None, State::HalfOpen) => parts.push(probing(row, policy)),
@@ -95,13 +96,18 @@ fn why(row: &BreakerRow, policy: &PolicyPatch) -> String {
 
 fn probing(row: &BreakerRow, policy: &PolicyPatch) -> String {
     let of = |most: Option<u32>| most.map(|most| format!(" of {most}")).unwrap_or_default();
-    format!(
-        "probing: {}{} permits out, {}{} successes",
-        row.permits_out,
-        of(policy.probe_permits),
-        row.successes,
-        of(policy.probe_successes)
-    )
+    let out = match policy.probe_connect.as_deref() {
+        None | Some("") => format!("{}{} permits out", row.permits_out, of(policy.probe_permits)),
+        Some(target) => format!("the daemon connects to {target}"),
+    };
+    let successes = match policy.probe_rate {
+        Some(rate) if rate.of_probes > 0 => {
+            let successes = count(u64::from(row.successes), "success", "successes");
+            format!("{successes} of {} probes", rate.of_probes)
+        }
+        _ => format!("{}{} successes", row.successes, of(policy.probe_successes)),
+    };
+    format!("probing: {out}, {successes}")
 }
 
 /// What happened and who did it: `3 consecutive failures, last http-401, by chat-api[4211]@web-1`.
@@ -124,7 +130,11 @@ pub(super) fn foot(daemon: &Daemon) -> String {
         }
     };
     let workers = count(u64::from(daemon.workers), "worker", "workers");
-    safe(&format!("{link} · {workers} · up {}", exact(daemon.up_ms)))
+    let over = match daemon.over_quota {
+        0 => String::new(),
+        calls => format!(" · {} over quota", count(calls, "call", "calls")),
+    };
+    safe(&format!("{link} · {workers} · up {}{over}", exact(daemon.up_ms)))
 }
 
 fn one(global: &Global, description: &Description) -> Result<(), Failure> {
@@ -151,31 +161,11 @@ fn one(global: &Global, description: &Description) -> Result<(), Failure> {
     if !why.is_empty() {
         lines.push(safe(&format!("why     {why}")));
     }
-    lines.push(format!("policy  {}", policy_line(&description.policy)));
+    let heads = std::iter::once("policy").chain(std::iter::repeat(""));
+    let policy = policy::lines(&description.policy).into_iter().zip(heads);
+    lines.extend(policy.map(|(line, head)| safe(&format!("{head:<6}  {line}"))));
     lines.append(&mut lanes(description));
     say(&lines.join("\n"))
-}
-
-/// A policy in a line, absent parts left out.
-fn policy_line(policy: &PolicyPatch) -> String {
-    let mut parts = Vec::new();
-    if let Some(n) = policy.consecutive_failures {
-        parts.push(format!("trips at {}", count(u64::from(n), "failure", "failures in a row")));
-    }
-    if let (Some(first), Some(factor), Some(max)) =
-        (policy.cooldown_first_ms, policy.cooldown_factor, policy.cooldown_max_ms)
-    {
-        parts.push(format!("cooldown {} x{factor} to {}", written_duration(first), written_duration(max)));
-    }
-    if let (Some(permits), Some(successes)) = (policy.probe_permits, policy.probe_successes) {
-        let probes = count(u64::from(permits), "probe", "probes");
-        let recovers = count(u64::from(successes), "success recovers", "successes recover");
-        parts.push(format!("{probes} at a time, {recovers}"));
-    }
-    if let Some(ms) = policy.slow_after_ms {
-        parts.push(format!("slow after {}", written_duration(ms)));
-    }
-    parts.join("; ")
 }
 
 fn lanes(description: &Description) -> Vec<String> {
@@ -270,6 +260,21 @@ shadow        closed       3 h    -         0         mode shadow"
     }
 
     #[test]
+    fn half_open_says_how_far_it_is() {
+        let half_open = row("x", 0, View { state: State::HalfOpen, ..closed() });
+        let rate = Some(breakerd_proto::message::ProbeRate { at_least: 0.5, of_probes: 10 });
+        let rate = PolicyPatch { probe_rate: rate, probe_permits: Some(3), ..PolicyPatch::default() };
+        let connect = Some("h:1".to_owned());
+        let connect = PolicyPatch { probe_connect: connect, probe_successes: Some(2), ..PolicyPatch::default() };
+        for (policy, told) in [
+            (rate, "probing: 1 of 3 permits out, 1 success of 10 probes"),
+            (connect, "probing: the daemon connects to h:1, 1 of 2 successes"),
+        ] {
+            assert_eq!(why(&half_open, &policy), told);
+        }
+    }
+
+    #[test]
     fn the_foot_says_how_the_daemon_stands() {
         let mut daemon = Daemon {
             request: 0,
@@ -284,6 +289,7 @@ shadow        closed       3 h    -         0         mode shadow"
             workers: 4,
             breakers: 3,
             stale_reports: 0,
+            over_quota: 0,
         };
         assert_eq!(foot(&daemon), "joined redis://10.0.0.5:6379 as \"prod\" · 4 workers · up 3 h 2 min");
         daemon.link = Link::Detached;
@@ -293,22 +299,7 @@ shadow        closed       3 h    -         0         mode shadow"
         );
         (daemon.link, daemon.workers) = (Link::Standalone, 1);
         assert_eq!(foot(&daemon), "standalone · 1 worker · up 3 h 2 min");
-    }
-
-    #[test]
-    fn a_policy_reads_as_a_sentence() {
-        let policy = PolicyPatch {
-            consecutive_failures: Some(5),
-            cooldown_first_ms: Some(15_000),
-            cooldown_factor: Some(2.0),
-            cooldown_max_ms: Some(120_000),
-            probe_permits: Some(1),
-            probe_successes: Some(1),
-            ..PolicyPatch::default()
-        };
-        assert_eq!(
-            policy_line(&policy),
-            "trips at 5 failures in a row; cooldown 15s x2 to 2m; 1 probe at a time, 1 success recovers"
-        );
+        daemon.over_quota = 7;
+        assert_eq!(foot(&daemon), "standalone · 1 worker · up 3 h 2 min · 7 calls over quota");
     }
 }

@@ -11,7 +11,7 @@ use super::args::Global;
 use super::failure::Failure;
 use super::json as object;
 use super::printer::{safe, say};
-use super::status::{because, breakers, shown_state};
+use super::status::{because, breakers, shown_mode, shown_state};
 use super::text::{clock_time, wait};
 
 pub(super) fn watch(global: &Global) -> Result<ExitCode, Failure> {
@@ -61,6 +61,10 @@ fn line(changed: &Changed, ago_ms: u64) -> String {
         line.push_str(": ");
         line.push_str(&because);
     }
+    if let Some(mode) = shown_mode(view) {
+        line.push_str("; ");
+        line.push_str(&mode);
+    }
     if let (State::Open, Some(ms)) = (view.state, view.retry_after_ms) {
         line.push_str("; retry in ");
         line.push_str(&wait(ms));
@@ -93,6 +97,9 @@ mod tests {
             what: "trip".to_owned(),
             at: Mono(0),
         };
+        let shadow = View { mode: Mode::Shadow, ..changed.view.clone() };
+        let shadow = Changed { view: shadow, ..changed.clone() };
+        assert!(line(&shadow, 0).ends_with(", by chat-api[4211]@web-1; mode shadow; retry in 15 s"));
         let line = line(&changed, 0);
         let (time, rest) = line.split_once("  ").unwrap_or_default();
         assert_eq!(time.len(), 9, "{time}");

@@ -1,10 +1,12 @@
 //! Which value a policy has and who says so.
 
 use breakerd_core::{Pattern, PatternPolicy, Policy, Settings};
+use breakerd_proto::Name;
 use breakerd_proto::message::PolicyPatch;
-use breakerd_proto::{Fallback, Name};
 
 use super::breaker::{KEYS, Layer};
+use super::rules::{RULES, written_probe_rate};
+use super::words::Word;
 use super::{Config, written_duration};
 
 /// One value of a policy.
@@ -12,7 +14,7 @@ use super::{Config, written_duration};
 pub(crate) struct Explained {
     /// The key.
     pub(crate) key: &'static str,
-    /// The value as a file would have it; `-` for none.
+    /// The value as a file would have it; `-` for none, which a file says by leaving the key out.
     pub(crate) value: String,
     /// `FILE:LINE [SECTION]`, or `built-in`.
     pub(crate) from: String,
@@ -42,7 +44,8 @@ pub(crate) fn explain(config: &Config, name: &Name) -> Vec<Explained> {
                 key,
                 value: value(&policy, key),
                 from: from.unwrap_or_else(|| "built-in".to_owned()),
-                code_may_change: layer.is_none_or(|layer| layer.pattern.is_none()),
+                // Where the daemon connects to is for its own configuration alone to say.
+                code_may_change: *key != "probe.connect" && layer.is_none_or(|layer| layer.pattern.is_none()),
             }
         })
         .collect()
@@ -60,30 +63,37 @@ fn winner<'a>(matching: &[(&'a Layer, Pattern)], name: &Name) -> Option<&'a Laye
     matching.get(number.checked_sub(1)?).map(|(layer, _)| *layer)
 }
 
+/// A key's value as a file would have it; `-` for none.
 fn value(policy: &Policy, key: &str) -> String {
     let patch = policy.to_patch();
-    let duration = |ms: Option<u64>| ms.map(written_duration);
+    let duration = |ms: Option<u64>| ms.map(|ms| format!("\"{}\"", written_duration(ms)));
+    let number = |n: Option<u32>| n.map(|n| n.to_string());
+    let fraction = |x: Option<f64>| x.map(|x| x.to_string());
     let text = match key {
-        "mode" => patch.mode.map(|mode| mode.word().to_owned()),
-        "trip.consecutive_failures" => patch.consecutive_failures.map(|n| n.to_string()),
-        "cooldown.first" => duration(patch.cooldown_first_ms),
-        "cooldown.factor" => patch.cooldown_factor.map(|factor| factor.to_string()),
-        "cooldown.max" => duration(patch.cooldown_max_ms),
-        "cooldown.jitter" => patch.cooldown_jitter.map(|jitter| jitter.to_string()),
-        "probe.permits" => patch.probe_permits.map(|n| n.to_string()),
-        "probe.successes" => patch.probe_successes.map(|n| n.to_string()),
-        "probe.max" => duration(patch.probe_max_ms),
+        "mode" => patch.mode.map(word),
+        "trip.consecutive_failures" if policy.trip.consecutive_failures == 0 => Some("false".to_owned()),
+        "trip.consecutive_failures" => number(patch.consecutive_failures),
         "slow_after" => duration(patch.slow_after_ms),
-        "fallback" => patch.fallback.map(|fallback| fallback_word(fallback).to_owned()),
-        _ => None,
+        "hung_after" => duration(patch.hung_after_ms),
+        "auth_errors" => patch.auth_errors.map(word),
+        "cooldown.first" => duration(patch.cooldown_first_ms),
+        "cooldown.factor" => fraction(patch.cooldown_factor),
+        "cooldown.max" => duration(patch.cooldown_max_ms),
+        "cooldown.jitter" => fraction(patch.cooldown_jitter),
+        "cooldown.forget" => duration(patch.cooldown_forget_ms),
+        "probe.permits" => number(patch.probe_permits),
+        "probe.successes" => number(patch.probe_successes),
+        "probe.rate" => Some(written_probe_rate(patch.probe_rate)),
+        "probe.max" => duration(patch.probe_max_ms),
+        "probe.period" => duration(patch.probe_period_ms),
+        "probe.connect" => Some(patch.probe_connect.map_or_else(|| "false".to_owned(), |target| format!("{target:?}"))),
+        "fallback" => patch.fallback.map(word),
+        "on_quota" => patch.on_quota.map(word),
+        rule => RULES.iter().find(|of| of.full == rule).and_then(|of| Some(of.written((of.get)(&patch)?))),
     };
     text.unwrap_or_else(|| "-".to_owned())
 }
 
-fn fallback_word(fallback: Fallback) -> &'static str {
-    match fallback {
-        Fallback::Local => "local",
-        Fallback::Admit => "admit",
-        Fallback::Reject => "reject",
-    }
+fn word(value: impl Word) -> String {
+    format!("{:?}", value.written())
 }

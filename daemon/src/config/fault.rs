@@ -75,6 +75,15 @@ pub(crate) enum Problem {
         /// Every key that the section has.
         known: Vec<&'static str>,
     },
+    /// A table that lacks a key.
+    MissingKey {
+        /// The table, as `trip.failure_rate`.
+        table: String,
+        /// The key.
+        key: &'static str,
+        /// A whole table.
+        example: &'static str,
+    },
     /// A key of the design that this release does not act on.
     NotBuilt {
         /// The key, with its value where only that value is not built.
@@ -98,7 +107,7 @@ pub(crate) enum Problem {
         /// What was given.
         given: String,
         /// What is allowed.
-        allowed: &'static [&'static str],
+        allowed: Vec<&'static str>,
     },
     /// A number that is no whole number in 0 to 2^32 - 1.
     WrongNumber {
@@ -129,6 +138,19 @@ pub(crate) enum Problem {
         key: String,
         /// How long it is.
         bytes: usize,
+    },
+    /// `trip.consecutive_failures = 0`.
+    NoFailures,
+    /// `probe.rate` of no probes.
+    NoProbes,
+    /// `min_calls` beside `within`.
+    MinCallsWithin(&'static str),
+    /// A list with two rules over the last calls, or two over a time.
+    TwoOfOneSpan {
+        /// The key.
+        key: &'static str,
+        /// What both of them are over.
+        over: &'static str,
     },
     /// A policy value out of its bounds.
     Bounds(BadPolicy),
@@ -204,6 +226,9 @@ impl fmt::Display for Problem {
                     None => write!(f, "; known here: {}", known.join(", ")),
                 }
             }
+            Self::MissingKey { table, key, example } => {
+                write!(f, "{table} has no {key}; write it as {table} = {example}")
+            }
             Self::NotBuilt { key, instead } => write!(f, "{key} is not built yet in this release; {instead}"),
             Self::WrongType { key, takes, given } => write!(f, "{key} takes {takes}, not {given}"),
             Self::WrongWord { key, given, allowed } => {
@@ -216,6 +241,16 @@ impl fmt::Display for Problem {
             Self::WrongPath { key, given } => write!(f, "{key} is {given:?}; give an absolute path"),
             Self::SocketPathTooLong { key, bytes } => {
                 write!(f, "{key} has {bytes} bytes; the path of a socket has at most 107, choose a shorter one")
+            }
+            Self::NoFailures => f.write_str("trip.consecutive_failures is 0; give 1 or more, or false for never"),
+            Self::NoProbes => f.write_str(
+                "probe.rate.of_probes is 0; give 1 or more, or probe.rate = false, so that probe.successes decides",
+            ),
+            Self::MinCallsWithin(key) => {
+                write!(f, "{key} has min_calls beside within, where of_calls is the minimum; leave min_calls out")
+            }
+            Self::TwoOfOneSpan { key, over } => {
+                write!(f, "{key} has two rules over {over}; a list has one over the last calls and one over a time")
             }
             Self::Bounds(bad) => write!(f, "{bad}"),
             Self::FirstOverMax { first, max } => {

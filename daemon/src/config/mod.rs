@@ -5,10 +5,15 @@ mod breaker;
 mod duration;
 mod explain;
 mod fault;
+#[cfg(test)]
+mod policy_tests;
 mod read;
+mod rules;
 mod section;
+mod settings;
 #[cfg(test)]
 mod tests;
+mod words;
 
 use std::env;
 use std::io;
@@ -20,6 +25,7 @@ pub(crate) use accounts::{Group, user_name};
 pub(crate) use duration::{parse as parse_duration, written as written_duration};
 pub(crate) use explain::{Explained, explain};
 pub(crate) use fault::{Faults, Place};
+pub(crate) use words::Word;
 
 use breaker::Layer;
 use fault::Problem;

@@ -12,6 +12,7 @@ use super::accounts::{self, Group};
 use super::breaker::{self, Layer};
 use super::fault::{Fault, Problem};
 use super::section::{At, Section, Source};
+use super::settings;
 use super::{Account, Config, Fleet, Level, Listen, Rights};
 
 /// Longest path of a socket in bytes: `sun_path` less its final zero (unix(7)).
@@ -95,8 +96,7 @@ impl Draft {
             state.finish(&[]);
         });
         top.inner("log", |log| {
-            let levels = [Level::Error, Level::Warn, Level::Info, Level::Debug, Level::Trace];
-            over(&mut self.level, log.word("level", &["error", "warn", "info", "debug", "trace"], &levels));
+            over(&mut self.level, log.word("level"));
             log.finish(&[]);
         });
         top.inner("breaker", |breakers| self.breakers(breakers));
@@ -146,7 +146,7 @@ impl Draft {
         let layers: Vec<Layer> = self.default.take().into_iter().chain(self.patterns.into_values()).collect();
         let breakers = Settings {
             host: self.host.map_or_else(super::machine, |at| at.value),
-            ..breaker::settings(&layers, faults)
+            ..settings::settings(&layers, faults)
         };
         Config {
             listen,

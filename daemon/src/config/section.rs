@@ -9,6 +9,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::duration;
 use super::fault::{Fault, Place, Problem};
+use super::words::Word;
 
 /// A file's text and name, to turn offsets into lines.
 pub(super) struct Source<'a> {
@@ -38,6 +39,8 @@ pub(super) struct Section<'a, 'i> {
     header: String,
     /// What stands before the keys in complaints: `cooldown.`.
     prefix: String,
+    /// Where the table stands.
+    place: Place,
     table: &'a DeTable<'i>,
     known: Vec<&'static str>,
     /// Keys that this release does not act on: complained about already, and nobody is pointed at them.
@@ -47,14 +50,30 @@ pub(super) struct Section<'a, 'i> {
 
 impl<'a, 'i> Section<'a, 'i> {
     pub(super) fn top(source: &'a Source<'i>, table: &'a DeTable<'i>, faults: &'a mut Vec<Fault>) -> Self {
+        let place = source.place(0);
         Self {
             source,
             header: String::new(),
             prefix: String::new(),
+            place,
             table,
             known: Vec::new(),
             not_built: Vec::new(),
             faults,
+        }
+    }
+
+    /// A table in this one.
+    fn deeper(&mut self, header: String, prefix: String, place: Place, table: &'a DeTable<'i>) -> Section<'_, 'i> {
+        Section {
+            source: self.source,
+            header,
+            prefix,
+            place,
+            table,
+            known: Vec::new(),
+            not_built: Vec::new(),
+            faults: &mut *self.faults,
         }
     }
 
@@ -150,20 +169,26 @@ impl<'a, 'i> Section<'a, 'i> {
     }
 
     /// One of some words.
-    pub(super) fn word<T: Copy>(
+    pub(super) fn word<T: Word>(&mut self, key: &'static str) -> Option<At<T>> {
+        let At { value, place } = self.text(key)?;
+        let found = T::ALL.iter().find(|meaning| meaning.written() == value);
+        if found.is_none() {
+            let allowed = T::ALL.iter().map(|meaning| meaning.written()).collect();
+            self.fault(Problem::WrongWord { key: self.full(key), given: value, allowed }, place.clone());
+        }
+        found.map(|meaning| At { value: *meaning, place })
+    }
+
+    /// `false`, which stands for `off`, or what `read` takes.
+    pub(super) fn or_false<T>(
         &mut self,
         key: &'static str,
-        words: &'static [&'static str],
-        meanings: &[T],
+        off: T,
+        read: impl FnOnce(&mut Self) -> Option<At<T>>,
     ) -> Option<At<T>> {
-        let At { value, place } = self.text(key)?;
-        let found = words.iter().position(|word| *word == value).and_then(|at| meanings.get(at));
-        match found {
-            Some(meaning) => Some(At { value: *meaning, place }),
-            None => {
-                self.fault(Problem::WrongWord { key: self.full(key), given: value, allowed: words }, place);
-                None
-            }
+        match self.table.get(key).map(Spanned::get_ref) {
+            Some(DeValue::Boolean(false)) => self.take(key).map(|(_, place)| At { value: off, place }),
+            _ => read(self),
         }
     }
 
@@ -206,6 +231,24 @@ impl<'a, 'i> Section<'a, 'i> {
         self.fault(Problem::NotBuilt { key: self.full(key), instead }, place);
     }
 
+    /// Whether the key is there, whatever its value.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.table.contains_key(key)
+    }
+
+    /// Where the table stands.
+    pub(super) fn own_place(&self) -> Place {
+        self.place.clone()
+    }
+
+    /// Complains if the key is not there.
+    pub(super) fn require(&mut self, key: &'static str, example: &'static str) {
+        if !self.has(key) {
+            let table = self.prefix.trim_end_matches('.').to_owned();
+            self.fault(Problem::MissingKey { table, key, example }, self.place.clone());
+        }
+    }
+
     /// Whether the key is there with just this text.
     pub(super) fn is_text(&self, key: &str, text: &str) -> bool {
         self.table.get(key).is_some_and(|value| value.get_ref().as_str() == Some(text))
@@ -224,16 +267,40 @@ impl<'a, 'i> Section<'a, 'i> {
             return None;
         };
         let at_top = self.header.is_empty();
-        let mut inner = Section {
-            source: self.source,
-            header: if at_top { key.to_owned() } else { self.header.clone() },
-            prefix: if at_top { String::new() } else { format!("{}{key}.", self.prefix) },
-            table,
-            known: Vec::new(),
-            not_built: Vec::new(),
-            faults: &mut *self.faults,
+        let header = if at_top { key.to_owned() } else { self.header.clone() };
+        let prefix = if at_top { String::new() } else { format!("{}{key}.", self.prefix) };
+        Some(read(&mut self.deeper(header, prefix, place, table)))
+    }
+
+    /// The table under a key, or each table of the list under it; returns where the key stands.
+    pub(super) fn tables(
+        &mut self,
+        key: &'static str,
+        takes: &'static str,
+        mut read: impl FnMut(&mut Section<'_, 'i>),
+    ) -> Option<Place> {
+        let (value, place) = self.take(key)?;
+        let tables: Vec<(&'a DeTable<'i>, Place)> = match value {
+            DeValue::Table(table) => vec![(table, place.clone())],
+            DeValue::Array(items) if !items.is_empty() => {
+                let table = |item: &'a Spanned<DeValue<'i>>| match item.get_ref() {
+                    DeValue::Table(table) => Some((table, self.source.place(item.span().start))),
+                    _ => None,
+                };
+                items.iter().filter_map(table).collect()
+            }
+            _ => Vec::new(),
         };
-        Some(read(&mut inner))
+        let items = value.as_array().map_or(1, |items| items.len());
+        if tables.is_empty() || tables.len() < items {
+            self.wrong_type(key, takes, value, place);
+            return None;
+        }
+        let (header, prefix) = (self.header.clone(), format!("{}{key}.", self.prefix));
+        for (table, place) in tables {
+            read(&mut self.deeper(header.clone(), prefix.clone(), place, table));
+        }
+        Some(place)
     }
 
     /// The tables in this one, each under a name that the operator chose; what is no table is handed to `bare`.
@@ -252,17 +319,7 @@ impl<'a, 'i> Section<'a, 'i> {
                 "default" => format!("{}.default", self.header),
                 pattern => format!("{}.{pattern:?}", self.header),
             };
-            let faults = &mut *self.faults;
-            let mut inner = Section {
-                source: self.source,
-                header,
-                prefix: String::new(),
-                table,
-                known: Vec::new(),
-                not_built: Vec::new(),
-                faults,
-            };
-            read(name.get_ref(), place, &mut inner);
+            read(name.get_ref(), place.clone(), &mut self.deeper(header, String::new(), place, table));
         }
     }
 
@@ -297,8 +354,10 @@ fn kind(value: &DeValue<'_>) -> &'static str {
     match value {
         DeValue::String(_) => "a text",
         DeValue::Integer(_) | DeValue::Float(_) => "a number",
-        DeValue::Boolean(_) => "true or false",
+        DeValue::Boolean(true) => "true",
+        DeValue::Boolean(false) => "false",
         DeValue::Datetime(_) => "a date",
+        DeValue::Array(items) if items.is_empty() => "an empty list",
         DeValue::Array(_) => "a list",
         DeValue::Table(_) => "a table",
     }

@@ -13,7 +13,7 @@ local TABLE, CLOSED, LOG = KEYS[1], KEYS[2], KEYS[3]
 local unpack = table.unpack or unpack
 local CHANNEL, EPOCH, DEADLINE, TAG, PUBLISH, LOG_BATCHES = unpack(ARGV, 1, 6)
 local NAMES_MAX, CLOSED_MAX, DROPPED_MAX, META_FIELDS = 20000, 20000, 1000, 5
-local INTEGER_MAX, SPAN_MAX = 9007199254740992, 1000000000000
+local INTEGER_MAX, SPAN_MAX, STEP_MAX = 9007199254740992, 1000000000000, 4294967295
 local HEAD, WORDS = 6, 8
 
 local time = redis.call('TIME')
@@ -128,9 +128,10 @@ local names = redis.call('HLEN', TABLE) - META_FIELDS
 -- propose is STALE.
 local ops = {}
 
-function ops.trip(value, expected, dur)
-  expected, dur = num(expected), span(dur)
-  if not expected or not dur then
+-- A step above 0: the breaker had recovered only just before, and its backoff goes on.
+function ops.trip(value, expected, dur, step)
+  expected, dur, step = num(expected), span(dur), num(step)
+  if not expected or not dur or not step or step > STEP_MAX then
     return 'BADOP'
   end
   if value.ov ~= '-' or value.st ~= 'C' or expected < value.ver then
@@ -140,7 +141,7 @@ function ops.trip(value, expected, dur)
     return 'FULL'
   end
   open(value, dur)
-  value.step = 0
+  value.step = step
   return 'OK', true
 end
 
@@ -200,7 +201,11 @@ function ops.pok(value, lid, count, need)
   end
   value.ok = math.min(value.ok + count, SPAN_MAX)
   if value.ok >= need then
+    -- What probes have closed keeps the length and the step of its last cooldown, so that every host can go on with the
+    -- backoff if it soon trips again; a reset leaves neither.
+    local dur, step = math.max(value.dur, 1), value.step
     close(value)
+    value.dur, value.step = dur, step
     return 'OK', true
   end
   no_lease(value)
@@ -216,7 +221,7 @@ function ops.pfail(value, lid, dur)
     return 'STALE'
   end
   open(value, dur)
-  value.step = math.min(value.step + 1, 4294967295)
+  value.step = math.min(value.step + 1, STEP_MAX)
   return 'OK', true
 end
 

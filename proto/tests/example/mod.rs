@@ -4,13 +4,13 @@
 use breakerd_proto::message::*;
 use breakerd_proto::{
     AuthErrors, Code, Counts, Failure, Fallback, Link, Mode, Mono, OnQuota, Outcome, Override, RejectReason, State,
-    ToClient, ToDaemon, Verdict,
+    ToClient, ToDaemon, Untold, Verdict,
 };
 
 const SECOND: u64 = 1_000_000_000;
 
 fn counts() -> Counts {
-    Counts { successes: 40, slow: 2, failures: 3 }
+    Counts { successes: 40, slow: 2, failures: 3, untold: Untold { generation: 7, failures: 2, run: 1 } }
 }
 
 fn patch() -> PolicyPatch {
@@ -238,6 +238,7 @@ fn notices() -> Vec<(&'static str, ToClient)> {
         workers: 4,
         breakers: 3,
         stale_reports: 2,
+        over_quota: 3,
     };
     let refused = Refused { request: 12, code: Code::Denied, sentence: "user 1000 may not force".to_owned() };
     let bye = Bye { code: Code::Protocol, sentence: "no header of this protocol".to_owned() };
@@ -245,6 +246,7 @@ fn notices() -> Vec<(&'static str, ToClient)> {
         ("changes follow", Watching { request: 9 }.into()),
         ("a change", changed.into()),
         ("so many were dropped", Lagged { dropped: 12 }.into()),
+        ("other settings hold", Reloaded {}.into()),
         ("done", Done { request: 12, view: forced(), fleet: true }.into()),
         ("the daemon", daemon.into()),
         ("refused", refused.into()),

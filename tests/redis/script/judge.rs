@@ -29,10 +29,17 @@ fn extend(expected: u64, duration_ms: u64) -> OpKind {
     OpKind::Extend { expected, duration_ms }
 }
 
-/// State, override, lease, successes, steps: what a person would say of a value.
+/// A trip with no cooldown, at this step of the backoff.
+fn trip_at(expected: u64, step: u32) -> OpKind {
+    OpKind::Trip { expected, duration_ms: 0, step }
+}
+
+/// State, override, lease, successes, steps, and whether a closed one has kept the length of its last cooldown: what a
+/// person would say of a value.
 fn told(value: &Value) -> String {
     let forced = value.forced.map_or("", Override::word);
-    format!("{} {forced}[{}] {}/{}", value.state, value.lease_id, value.successes, value.step)
+    let kept = if value.state == State::Closed && value.duration_ms > 0 { " kept" } else { "" };
+    format!("{} {forced}[{}] {}/{}{kept}", value.state, value.lease_id, value.successes, value.step)
 }
 
 /// What has happened, then an op, its judgement, and what stands there after it. A cooldown or lease of 0 ms is over at
@@ -52,6 +59,12 @@ fn every_op_in_every_state() {
         (probing(), trip_now(minute), OpResult::Stale, "half-open [a] 0/0"),
         (vec![reset(None)], trip(V, minute), OpResult::Stale, "closed [] 0/0"),
         (vec![reset(None)], trip(V + 1, minute), OpResult::Ok, "open [] 0/0"),
+        (vec![], trip_at(V, 3), OpResult::Ok, "open [] 0/3"),
+        (vec![], trip_at(V, u32::MAX), OpResult::Ok, "open [] 0/4294967295"),
+        (vec![trip_at(V, 3), probe("a", minute)], pfail("a", minute), OpResult::Ok, "open [] 0/4"),
+        (vec![trip_at(V, u32::MAX), probe("a", minute)], pfail("a", 9), OpResult::Ok, "open [] 0/4294967295"),
+        (vec![trip_at(V, 3), probe("a", minute)], pok("a", 1, 1), OpResult::Ok, "closed [] 0/3 kept"),
+        (vec![trip_at(V, 3), probe("a", minute)], reset(None), OpResult::Ok, "closed [] 0/0"),
         (vec![], probe("a", minute), OpResult::Stale, "closed [] 0/0"),
         (open(), probe("a", minute), OpResult::Wait, "open [] 0/0"),
         (over(), probe("a", minute), OpResult::Ok, "half-open [a] 0/0"),
@@ -66,7 +79,8 @@ fn every_op_in_every_state() {
         (vec![trip_now(0), probe("a", minute), free("a")], probe("b", minute), OpResult::Ok, "half-open [b] 0/0"),
         (probing(), pok("a", 1, 2), OpResult::Ok, "half-open [] 1/0"),
         (vec![trip_now(0), probe("a", 0), pok("a", 1, 2)], probe("b", minute), OpResult::Ok, "half-open [b] 1/0"),
-        (probing(), pok("a", 2, 2), OpResult::Ok, "closed [] 0/0"),
+        (probing(), pok("a", 2, 2), OpResult::Ok, "closed [] 0/0 kept"),
+        (probing(), pok("a", 0, 0), OpResult::Ok, "closed [] 0/0 kept"),
         (probing(), pok("b", 2, 2), OpResult::Stale, "half-open [a] 0/0"),
         (open(), pok("a", 1, 1), OpResult::Stale, "open [] 0/0"),
         (probing(), pfail("a", minute), OpResult::Ok, "open [] 0/1"),

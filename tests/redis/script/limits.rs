@@ -102,6 +102,9 @@ fn bad_ops_are_named_and_leave_the_others_alone() {
         bad(2, "1e3"),
         bad(3, "99999999999999999"),
         bad(3, "9007199254740992"),
+        bad(4, ""),
+        bad(4, "-1"),
+        bad(4, "4294967296"),
         bad(6, "a\nb"),
         bad(7, "a|b"),
         bad(7, &"a".repeat(481)),
@@ -109,8 +112,8 @@ fn bad_ops_are_named_and_leave_the_others_alone() {
         good[..7].to_vec(),
     ];
     let answer = fleet.apply_as(EPOCH, "0", ops.concat());
-    let mut expected = vec![OpResult::BadOp; 15];
-    expected[13] = OpResult::Ok;
+    let mut expected = vec![OpResult::BadOp; 18];
+    expected[16] = OpResult::Ok;
     assert_eq!(answer.words(), expected);
 }
 

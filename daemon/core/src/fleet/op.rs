@@ -34,6 +34,8 @@ pub enum OpKind {
         expected: u64,
         /// How long.
         duration_ms: u64,
+        /// The step of the backoff that it begins at: above 0 where the breaker had recovered only just before.
+        step: u32,
     },
     /// Lease the probe of a breaker whose cooldown is over.
     Probe {
@@ -153,12 +155,20 @@ impl Op {
 }
 
 impl OpKind {
+    /// The script's word for it.
+    #[cfg(test)]
+    pub(crate) fn word(&self) -> &'static str {
+        self.words().0
+    }
+
     /// The script's word for it, and its arguments.
     fn words(&self) -> (&'static str, [String; 3]) {
         let none = String::new;
         let expected_or_any = |expected: &Option<u64>| expected.map_or_else(|| "-1".to_owned(), |v| v.to_string());
         match self {
-            Self::Trip { expected, duration_ms } => ("trip", [expected.to_string(), duration_ms.to_string(), none()]),
+            Self::Trip { expected, duration_ms, step } => {
+                ("trip", [expected.to_string(), duration_ms.to_string(), step.to_string()])
+            }
             Self::Probe { lease_id, holder, lease_ms } => {
                 ("probe", [lease_id.clone(), holder.clone(), lease_ms.to_string()])
             }
@@ -228,7 +238,7 @@ mod tests {
     #[test]
     fn every_kind_has_its_words() {
         let rows = [
-            (OpKind::Trip { expected: 6, duration_ms: 15_000 }, ["trip", "6", "15000", ""]),
+            (OpKind::Trip { expected: 6, duration_ms: 15_000, step: 2 }, ["trip", "6", "15000", "2"]),
             (
                 OpKind::Probe { lease_id: lease(), holder: "web-1".to_owned(), lease_ms: 10_000 },
                 ["probe", "web-1.0a1b2c3d/1", "web-1", "10000"],
@@ -265,7 +275,7 @@ mod tests {
         let value =
             |state, lease_id: &str| Value { version: 7, state, lease_id: lease_id.to_owned(), ..Value::default() };
         let (closed, leased) = (value(State::Closed, ""), value(State::HalfOpen, "web-1.0a1b2c3d/1"));
-        let trip = |expected| op(OpKind::Trip { expected, duration_ms: 1 });
+        let trip = |expected| op(OpKind::Trip { expected, duration_ms: 1, step: 0 });
         assert_eq!(trip(6).overtaken_by(&closed), Some(OpResult::Stale));
         assert_eq!(trip(7).overtaken_by(&closed), None);
         let probe = op(OpKind::Probe { lease_id: "x".to_owned(), holder: "web-2".to_owned(), lease_ms: 1 });

@@ -22,7 +22,7 @@ pub struct Value {
     pub version: u64,
     /// The state beneath the override.
     pub state: State,
-    /// How long open lasts, in ms; bounds what is left of it on every host.
+    /// How long open lasts, in ms; bounds what is left of it on every host. What probes have closed keeps it and `step`.
     pub duration_ms: u64,
     /// The end of the cooldown, in ms of Redis's clock; stays where it was in half-open.
     pub until_ms: u64,

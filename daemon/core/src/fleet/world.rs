@@ -244,5 +244,5 @@ impl World {
 }
 
 fn trip(expected: u64) -> OpKind {
-    OpKind::Trip { expected, duration_ms: 15_000 }
+    OpKind::Trip { expected, duration_ms: 15_000, step: 0 }
 }

@@ -1,0 +1,110 @@
+//! Modes and overrides without a fleet: who is admitted, and what the books say.
+
+use breakerd_core::{Core, Settings, Snapshot};
+use breakerd_proto::message::{Action, Command, PolicyPatch};
+use breakerd_proto::{Mode, Mono, Override};
+
+use crate::script::{check, check_with, policy};
+
+fn in_mode(mode: Mode) -> PolicyPatch {
+    PolicyPatch { mode: Some(mode), ..policy() }
+}
+
+#[test]
+fn shadow_trips_in_its_books_and_admits() {
+    check_with(
+        in_mode(Mode::Shadow),
+        "
+        0 a fail x3
+        0 a ask
+        0 - want admit
+        0 a see
+        0 - want open failures=3 retry=1000 gen=2
+        0 a drop
+        1000 a ask
+        1000 - want probe
+        1000 b ask
+        1000 - want admit
+        1001 a ok
+        1001 a see
+        1001 - want closed failures=0 retry=0 gen=4
+        1001 - changes
+        1001 - want trip probe recover
+        ",
+    );
+}
+
+#[test]
+fn shadow_obeys_an_operator() {
+    check_with(
+        in_mode(Mode::Shadow),
+        "
+        0 - op force-open
+        0 a ask
+        0 - want reject forced retry=never
+        1 - op release
+        1 a fail x3
+        1 a see
+        1 - want open failures=3 retry=1000 gen=4
+        2 - op reset
+        2 a see
+        2 - want closed failures=0 retry=0 gen=5
+        ",
+    );
+}
+
+#[test]
+fn off_admits_and_counts_nothing() {
+    check_with(
+        in_mode(Mode::Off),
+        "
+        0 a fail x9
+        0 a ask
+        0 - want admit
+        0 - changes
+        0 - want
+        1 - op force-open
+        1 a ask
+        1 - want admit
+        ",
+    );
+}
+
+#[test]
+fn a_probe_that_ends_under_an_override_decides_nothing() {
+    check("0 a fail x3\n1000 a ask\n1001 - op force-closed\n1002 a ok\n1003 - op release\n1003 - want half-open");
+    check("0 a fail x3\n1000 a ask\n1001 - op force-open 10\n1002 a fail\n1011 - tick\n1011 b ask\n1011 - want probe");
+}
+
+/// The row as `status` shows it, after a restart: state, override, mode, author, reason.
+fn shown(core: &Core, now: Mono) -> String {
+    let page = core.page(now, 0, "");
+    let view = &page.rows.first().unwrap().view;
+    let forced = view.forced.map_or("-", Override::word);
+    format!("{} {forced} {} {}: {} retry={:?}", view.state, view.mode.word(), view.by, view.why, view.retry_after_ms)
+}
+
+#[test]
+fn overrides_survive_a_restart_with_author_reason_and_end() {
+    let settings = || Settings { default: in_mode(Mode::Shadow), host: "web-1".to_owned(), ..Settings::default() };
+    let at = |ms: u64| Mono(ms * 1_000_000);
+    for (to, for_ms, want) in [
+        (Override::ForcedOpen, Some(60_000), "open forced-open shadow root@web-1: drill retry=Some(50000)"),
+        (Override::ForcedOpen, None, "open forced-open shadow root@web-1: drill retry=None"),
+        (Override::ForcedClosed, Some(60_000), "closed forced-closed shadow root@web-1: drill retry=Some(0)"),
+    ] {
+        let mut core = Core::new(settings(), 1);
+        let (action, because) = (Action::Force { to, for_ms }, "drill".to_owned());
+        let command = Command { request: 0, name: "p".to_owned(), action, because };
+        core.command(at(1000), "root@web-1", &command).unwrap();
+        let saved: Snapshot = core.save(at(6000));
+        let mut again = Core::new(settings(), 2);
+        again.handle_snapshot(at(500_000), &saved);
+        assert_eq!(shown(&again, at(505_000)), want);
+        let due = again.poll_timeout().unwrap();
+        again.handle_timeout(due);
+        let end = for_ms.map(|ms| at(500_000 + ms - 5000));
+        assert_eq!(end.unwrap_or(due), due);
+        assert_eq!(again.poll_change().is_some(), end.is_some(), "its end is kept, and without one it stays");
+    }
+}
