@@ -194,7 +194,8 @@ def test_the_checker_fails_with_the_table_where_workers_differ(serve: Callable[.
 def test_the_checker_does_not_stop_until_it_has_seen_all(four: Server) -> None:
     done = check("--url", four.url, "--workers", "5", "--find", "1s")
     assert done.returncode == 1
-    assert re.search(r"FAILED: after \d+ requests 4 workers were seen, not 5", done.stdout)
+    # How many it meets in a second is the kernel's choice; what counts is that it does not take them for all.
+    assert re.search(r"FAILED: after \d+ requests [1-4] workers were seen, not 5", done.stdout)
 
 
 def test_run_makes_a_daemon_for_one_command(place: Any) -> None:

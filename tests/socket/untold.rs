@@ -9,7 +9,8 @@ const CALLS: u32 = 1200;
 
 #[test]
 fn failures_that_a_stopped_daemon_s_socket_does_not_take_are_all_evidence_when_it_goes_on() {
-    let daemon = Daemon::with(&Setup { failures: CALLS, ..Setup::default() });
+    let more = "[breaker.openai]\ntrip.failure_rate = false\n".to_owned();
+    let daemon = Daemon::with(&Setup { failures: CALLS, more, ..Setup::default() });
     let client = Options::from_env().unwrap().socket(daemon.socket()).open();
     let breaker = client.breaker("openai").unwrap();
     let admitted = |_| until("the daemon admits", || breaker.admit().ok().filter(|permit| permit.generation() > 0));
