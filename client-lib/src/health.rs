@@ -69,16 +69,6 @@ impl Health {
     }
 }
 
-/// The word for configuration, logs and health.
-#[must_use]
-pub fn fallback_word(fallback: Fallback) -> &'static str {
-    match fallback {
-        Fallback::Local => "local",
-        Fallback::Admit => "admit",
-        Fallback::Reject => "reject",
-    }
-}
-
 impl fmt::Display for Health {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -93,9 +83,9 @@ impl fmt::Display for Health {
                 write!(f, "the daemon at {} is silent since {:.1} s", path.display(), since.as_secs_f64())
             }
             Self::Alone { path, why: None | Some(ConnectError::Absent { .. }), fallback, .. } => {
-                write!(f, "no daemon at {}, {}", path.display(), fallback_word(*fallback))
+                write!(f, "no daemon at {}, {}", path.display(), fallback.word())
             }
-            Self::Alone { why: Some(why), fallback, .. } => write!(f, "{}; {why}", fallback_word(*fallback)),
+            Self::Alone { why: Some(why), fallback, .. } => write!(f, "{}; {why}", fallback.word()),
             Self::Off => f.write_str("off"),
         }
     }

@@ -63,14 +63,14 @@ impl Options {
         let fallback = match text("BREAKERD_FALLBACK") {
             None => None,
             Some(value) => Some(
-                parse_fallback(&value)
+                Fallback::parse(&value)
                     .ok_or_else(|| bad("BREAKERD_FALLBACK", value, "`local`, `admit` or `reject`"))?,
             ),
         };
         let mode = match text("BREAKERD_MODE") {
             None => None,
             Some(value) => {
-                Some(parse_mode(&value).ok_or_else(|| bad("BREAKERD_MODE", value, "`on`, `shadow` or `off`"))?)
+                Some(Mode::parse(&value).ok_or_else(|| bad("BREAKERD_MODE", value, "`on`, `shadow` or `off`"))?)
             }
         };
         let board = match text("BREAKERD_BOARD").as_deref() {
@@ -154,23 +154,6 @@ impl Options {
     pub fn open(self) -> Client {
         Client::new(self)
     }
-}
-
-/// `local`, `admit` or `reject`.
-#[must_use]
-pub fn parse_fallback(text: &str) -> Option<Fallback> {
-    match text {
-        "local" => Some(Fallback::Local),
-        "admit" => Some(Fallback::Admit),
-        "reject" => Some(Fallback::Reject),
-        _ => None,
-    }
-}
-
-/// `on`, `shadow` or `off`.
-#[must_use]
-pub fn parse_mode(text: &str) -> Option<Mode> {
-    [Mode::On, Mode::Shadow, Mode::Off].into_iter().find(|mode| mode.word() == text)
 }
 
 /// What `BREAKERD_SOCKET` says, else [`DEFAULT_SOCKET`].

@@ -4,6 +4,35 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+/// The words of a value that people write in files, in the environment and in code, and read wherever it is shown.
+macro_rules! words {
+    ($name:ident: $($variant:ident = $word:literal),+) => {
+        impl $name {
+            /// Every value, in the order in which complaints list them.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
+
+            /// The word that every file, log line, metric, table and API uses.
+            #[must_use]
+            pub fn word(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $word,)+
+                }
+            }
+
+            /// The value of this word.
+            #[must_use]
+            pub fn parse(word: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|value| value.word() == word)
+            }
+        }
+    };
+}
+
+words!(Mode: On = "on", Shadow = "shadow", Off = "off");
+words!(Fallback: Local = "local", Admit = "admit", Reject = "reject");
+words!(AuthErrors: Ignored = "ignored", Failure = "failure");
+words!(OnQuota: Admit = "admit", Reject = "reject");
+
 /// What a breaker is. Nothing else is a state: a force is an [`Override`] over it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum State {
@@ -79,18 +108,6 @@ pub enum Mode {
     Shadow,
     /// Admits everything and counts nothing.
     Off,
-}
-
-impl Mode {
-    /// The word that every log line, metric, table and API uses.
-    #[must_use]
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::On => "on",
-            Self::Shadow => "shadow",
-            Self::Off => "off",
-        }
-    }
 }
 
 /// How the daemon stands to its fleet.

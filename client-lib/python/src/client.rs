@@ -106,10 +106,7 @@ impl Breaker {
     /// none where neither says.
     #[getter]
     fn auth_errors(&self) -> Option<&'static str> {
-        self.inner.policy()?.auth_errors.map(|said| match said {
-            AuthErrors::Ignored => "ignored",
-            AuthErrors::Failure => "failure",
-        })
+        self.inner.policy()?.auth_errors.map(AuthErrors::word)
     }
 
     /// Changes it to closed: a word, and a sentence unless it was done.

@@ -1,7 +1,6 @@
 //! A policy in code, from what the Python side has checked and put into the wire's units.
 
-use breakerd_client::options::{parse_fallback, parse_mode};
-use breakerd_client::{AuthErrors, CallsRule, OnQuota, PolicyPatch, ProbeRate, Rules, TimeRule};
+use breakerd_client::{AuthErrors, CallsRule, Fallback, Mode, OnQuota, PolicyPatch, ProbeRate, Rules, TimeRule};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -33,10 +32,10 @@ pub(crate) fn patch(policy: &Bound<'_, PyDict>) -> PyResult<PolicyPatch> {
             "probe_period_ms" => patch.probe_period_ms = Some(value.extract()?),
             "slow_after_ms" => patch.slow_after_ms = Some(value.extract()?),
             "hung_after_ms" => patch.hung_after_ms = Some(value.extract()?),
-            "auth_errors" => patch.auth_errors = Some(word(&value, auth_errors)?),
-            "on_quota" => patch.on_quota = Some(word(&value, on_quota)?),
-            "mode" => patch.mode = Some(word(&value, parse_mode)?),
-            "fallback" => patch.fallback = Some(word(&value, parse_fallback)?),
+            "auth_errors" => patch.auth_errors = Some(word(&value, AuthErrors::parse)?),
+            "on_quota" => patch.on_quota = Some(word(&value, OnQuota::parse)?),
+            "mode" => patch.mode = Some(word(&value, Mode::parse)?),
+            "fallback" => patch.fallback = Some(word(&value, Fallback::parse)?),
             other => return Err(PyValueError::new_err(format!("a policy has no {other:?}"))),
         }
     }
@@ -59,20 +58,4 @@ fn probe_rate(value: &Bound<'_, PyAny>) -> PyResult<ProbeRate> {
 fn word<T>(value: &Bound<'_, PyAny>, parse: impl Fn(&str) -> Option<T>) -> PyResult<T> {
     let text: String = value.extract()?;
     parse(&text).ok_or_else(|| PyValueError::new_err(format!("{text:?} is not allowed here")))
-}
-
-fn auth_errors(text: &str) -> Option<AuthErrors> {
-    match text {
-        "ignored" => Some(AuthErrors::Ignored),
-        "failure" => Some(AuthErrors::Failure),
-        _ => None,
-    }
-}
-
-fn on_quota(text: &str) -> Option<OnQuota> {
-    match text {
-        "admit" => Some(OnQuota::Admit),
-        "reject" => Some(OnQuota::Reject),
-        _ => None,
-    }
 }

@@ -13,47 +13,20 @@ pub(crate) trait Word: Copy + 'static {
     fn written(self) -> &'static str;
 }
 
-impl Word for Mode {
-    const ALL: &'static [Self] = &[Self::On, Self::Shadow, Self::Off];
+/// What the wire names too has its words there.
+macro_rules! of_the_wire {
+    ($($name:ident),+) => { $(
+        impl Word for $name {
+            const ALL: &'static [Self] = Self::ALL;
 
-    fn written(self) -> &'static str {
-        self.word()
-    }
-}
-
-impl Word for Fallback {
-    const ALL: &'static [Self] = &[Self::Local, Self::Admit, Self::Reject];
-
-    fn written(self) -> &'static str {
-        match self {
-            Self::Local => "local",
-            Self::Admit => "admit",
-            Self::Reject => "reject",
+            fn written(self) -> &'static str {
+                self.word()
+            }
         }
-    }
+    )+ };
 }
 
-impl Word for AuthErrors {
-    const ALL: &'static [Self] = &[Self::Ignored, Self::Failure];
-
-    fn written(self) -> &'static str {
-        match self {
-            Self::Ignored => "ignored",
-            Self::Failure => "failure",
-        }
-    }
-}
-
-impl Word for OnQuota {
-    const ALL: &'static [Self] = &[Self::Admit, Self::Reject];
-
-    fn written(self) -> &'static str {
-        match self {
-            Self::Admit => "admit",
-            Self::Reject => "reject",
-        }
-    }
-}
+of_the_wire!(Mode, Fallback, AuthErrors, OnQuota);
 
 impl Word for Level {
     const ALL: &'static [Self] = &[Self::Error, Self::Warn, Self::Info, Self::Debug, Self::Trace];
