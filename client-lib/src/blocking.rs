@@ -300,7 +300,7 @@ impl Breaker {
         if let Some((spot, generation)) = self.admitted_by_board() {
             let result = call();
             match classify(&result, Terms::of(&self.known, false)) {
-                Outcome::Success { slow } => spot.succeed(slow),
+                Outcome::SUCCESS => spot.succeed(),
                 outcome => self.tell(spot, generation, outcome),
             }
             return result.map_err(CallError::Failed);

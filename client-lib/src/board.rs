@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use breakerd_proto::board::{Header, Shown, Sight, Slot, Text, Word};
-use breakerd_proto::lane::{Cell, Reading, SHARED_STRIPE, STRIPES};
+use breakerd_proto::lane::{Cell, SHARED_STRIPE, STRIPES};
 use breakerd_proto::map::{BadMemory, BoardView, Lanes};
 use breakerd_proto::message::Place;
 use breakerd_proto::{Mono, RejectReason, Verdict};
@@ -94,26 +94,31 @@ impl Memory {
         self.lanes.retire();
     }
 
-    /// What this worker has counted of a breaker.
-    pub(crate) fn read(&self, lane: u32) -> Reading {
+    /// The successes that this worker has counted of a breaker.
+    pub(crate) fn read(&self, lane: u32) -> u64 {
         usize::try_from(lane).map(|lane| self.lanes.read(lane)).unwrap_or_default()
     }
 
-    /// Counts a success that a message tells too, or that was admitted by one. False if the lane has no cell here.
-    pub(crate) fn succeed(&self, lane: u32, slow: bool) -> bool {
+    /// Counts a success that was admitted by a message. False if the lane has no cell here.
+    pub(crate) fn succeed(&self, lane: u32) -> bool {
         let cell = usize::try_from(lane).ok().and_then(|lane| self.lanes.cell(lane, SHARED_STRIPE));
-        cell.map(|cell| cell.succeed_shared(slow)).is_some()
-    }
-
-    /// Leaves a failure for the daemon to find: the socket has no room. False if the lane has no cell here.
-    pub(crate) fn leave_failure(&self, lane: u32, generation: u64) -> bool {
-        let cell = usize::try_from(lane).ok().and_then(|lane| self.lanes.cell(lane, SHARED_STRIPE));
-        cell.map(|cell| cell.leave_failure(generation)).is_some()
+        let Some((cell, used)) = cell.zip(self.lanes.used()) else { return false };
+        used.mark(SHARED_STRIPE);
+        cell.succeed_shared();
+        true
     }
 
     /// A stripe for the calling thread, for as long as it lives.
-    #[cold]
     fn take_stripe(&'static self) -> u8 {
+        let stripe = self.take_free_stripe();
+        if let Some(used) = self.lanes.used() {
+            used.mark(stripe.into());
+        }
+        stripe
+    }
+
+    #[cold]
+    fn take_free_stripe(&'static self) -> u8 {
         let free = self.free.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let shared = u8::try_from(SHARED_STRIPE).unwrap_or(u8::MAX);
         let Some(stripe) = free else { return shared };
@@ -223,14 +228,14 @@ impl Spot {
         self.slot.read(self.text)
     }
 
-    /// Counts a success.
+    /// Counts a success that was not slow.
     #[inline]
-    pub(crate) fn succeed(&self, slow: bool) {
+    pub(crate) fn succeed(&self) {
         let (memory, stripe) = LAST.get();
         let stripe = if std::ptr::eq(memory, self.memory) { stripe } else { self.find_stripe() };
         match self.cells.get(usize::from(stripe)) {
-            Some(cell) if usize::from(stripe) != SHARED_STRIPE => cell.succeed(slow),
-            Some(cell) => cell.succeed_shared(slow),
+            Some(cell) if usize::from(stripe) != SHARED_STRIPE => cell.succeed(),
+            Some(cell) => cell.succeed_shared(),
             None => {}
         }
     }

@@ -11,7 +11,6 @@ use breakerd_proto::limits::{FEATURE_BOARD, FIRST_ATTACH_WAIT_MAX};
 use breakerd_proto::message::{Action, Observed, Welcome};
 use breakerd_proto::{Code, Link as Fleet, Mono, Name, Verdict};
 
-use crate::board::Memory;
 use crate::connect::connect_now;
 use crate::error::{ConnectError, End};
 use crate::fallback::Alone;
@@ -22,6 +21,7 @@ use crate::link::{Interest, Link};
 use crate::options::Warn;
 use crate::patience::{Patience, Pauses};
 use crate::session::{Event, Session, Settled};
+use crate::up::Up;
 
 /// Which connection admitted a call, in which life of the daemon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,8 +33,8 @@ pub(crate) struct Ticket {
 /// A request that was sent, and over which connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Key {
-    connection: u64,
-    request: u32,
+    pub(crate) connection: u64,
+    pub(crate) request: u32,
 }
 
 /// What to ask.
@@ -125,33 +125,6 @@ pub(crate) struct Dialogue {
     known: BTreeMap<Name, Arc<Known>>,
     /// What came for a question that someone still waits for.
     replies: BTreeMap<Key, Option<Reply>>,
-}
-
-struct Up {
-    number: u64,
-    link: Arc<Link>,
-    session: Session,
-    memory: Option<&'static Memory>,
-    fleet: Fleet,
-    /// What it had no room for.
-    full: Option<Full>,
-    /// Rejections that wait for their reason, by the request that asks for it: a verdict does not tell why.
-    unexplained: BTreeMap<u32, (Key, Reply)>,
-}
-
-impl Up {
-    /// Takes up the memory that came with the welcome. Without it the socket serves.
-    fn share(&mut self, ticket: Ticket) {
-        let Some([board, lanes]) = self.link.take_memory() else { return };
-        // In another time namespace the board's deadlines are on another clock.
-        if !self.session.has_daemons_clock() {
-            return;
-        }
-        if let Ok(memory) = Memory::map(&board, &lanes, ticket) {
-            self.session.share(memory);
-            self.memory = Some(memory);
-        }
-    }
 }
 
 impl Dialogue {
@@ -278,15 +251,7 @@ impl Dialogue {
                 hello.features = if self.place.board { FEATURE_BOARD } else { 0 };
                 self.connections += 1;
                 let (number, session) = (self.connections, Session::new(&hello, now));
-                self.up = Some(Up {
-                    number,
-                    link: Arc::new(link),
-                    session,
-                    memory: None,
-                    fleet: Fleet::Standalone,
-                    full: None,
-                    unexplained: BTreeMap::new(),
-                });
+                self.up = Some(Up::new(number, link, session));
                 self.patience = Patience::default();
             }
             Err(error) => {
@@ -301,6 +266,7 @@ impl Dialogue {
         if let Err(end) = up.link.flush(&mut up.session.channel) {
             up.session.channel.handle_end(end);
         }
+        up.restore();
         self.drain(now);
     }
 
@@ -326,10 +292,7 @@ impl Dialogue {
     pub(crate) fn fall(&mut self, now: Mono, end: End) {
         let Some(up) = self.up.take() else { return };
         let greeted = up.session.channel.welcome().is_some();
-        if let Some(memory) = up.memory {
-            self.known.values().for_each(|known| known.leave(memory));
-            memory.retire();
-        }
+        up.retire(self.known.values());
         self.away_why = Some(ConnectError::Ended { path: self.place.path.clone(), end });
         self.patience = Patience::default();
         self.replies.retain(|key, reply| key.connection != up.number || reply.is_some());
@@ -365,10 +328,7 @@ impl Dialogue {
             Event::Registered(name, registered) => {
                 if let Some(known) = known(&name) {
                     known.handle_registered(now, ticket.instance, &registered.policy, &registered.view);
-                    let place = up.memory.zip(registered.place);
-                    if let Some(spot) = place.and_then(|(memory, place)| memory.spot(place, registered.lane)) {
-                        known.set_spot(Some(spot));
-                    }
+                    up.place(known, &registered);
                 }
                 return;
             }
@@ -474,6 +434,9 @@ impl Dialogue {
         if let (true, Some(up)) = (theirs, &mut self.up) {
             up.session.report(name, settled);
             self.flush(now);
+            if let (Some(up), Some(known)) = (&mut self.up, self.known.get(name)) {
+                up.withdraw(known);
+            }
         }
     }
 

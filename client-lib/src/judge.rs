@@ -64,7 +64,7 @@ impl Case<'_> {
         {
             self.known.handle_sight(spot.ticket().instance, &sight);
         }
-        Some(self.obey(&verdict, From::Board(Arc::clone(self.attachment), spot)))
+        Some(self.obey(self.asked, &verdict, From::Board(Arc::clone(self.attachment), spot)))
     }
 
     /// A call that nobody judges.

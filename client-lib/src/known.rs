@@ -29,6 +29,8 @@ pub(crate) struct Known {
     seen: ArcSwapOption<Seen>,
     /// Its places in shared memory, of the connection that declared it last.
     spot: AtomicPtr<Spot>,
+    /// The same while calls are to go by messages.
+    withdrawn: AtomicPtr<Spot>,
 }
 
 /// The last that a daemon told of a breaker.
@@ -55,7 +57,14 @@ pub(crate) struct Seen {
 impl Known {
     pub(crate) fn new(name: Name, declared: Option<PolicyPatch>, warn: Option<Warn>) -> Self {
         let auth_warning = AuthWarning::new(warn);
-        Self { name, declared, auth_warning, seen: ArcSwapOption::empty(), spot: AtomicPtr::default() }
+        Self {
+            name,
+            declared,
+            auth_warning,
+            seen: ArcSwapOption::empty(),
+            spot: AtomicPtr::default(),
+            withdrawn: AtomicPtr::default(),
+        }
     }
 
     /// Its places in shared memory, if a connection has any.
@@ -69,6 +78,22 @@ impl Known {
     pub(crate) fn set_spot(&self, spot: Option<&'static Spot>) {
         let spot = spot.map_or(std::ptr::null_mut(), |spot| std::ptr::from_ref(spot).cast_mut());
         self.spot.store(spot, Ordering::Release);
+    }
+
+    /// Lets calls go by messages, until [`Known::restore_spot`]. False if they do so anyway.
+    pub(crate) fn withdraw_spot(&self) -> bool {
+        let spot = self.spot.swap(std::ptr::null_mut(), Ordering::AcqRel);
+        if !spot.is_null() {
+            self.withdrawn.store(spot, Ordering::Release);
+        }
+        !spot.is_null()
+    }
+
+    /// Lets calls look at the board again, unless a connection has told meanwhile where it stands.
+    pub(crate) fn restore_spot(&self) {
+        let spot = self.withdrawn.swap(std::ptr::null_mut(), Ordering::AcqRel);
+        let none = std::ptr::null_mut();
+        self.spot.compare_exchange(none, spot, Ordering::AcqRel, Ordering::Acquire).ok();
     }
 
     /// The board has told what the breaker is.
@@ -87,6 +112,7 @@ impl Known {
 
     /// The connection that had this memory is over: what was last seen there is kept.
     pub(crate) fn leave(&self, memory: &Memory) {
+        self.restore_spot();
         if let Some(spot) = self.spot().filter(|spot| spot.is_of(memory)) {
             if let Some(sight) = spot.sight() {
                 self.handle_sight(memory.ticket.instance, &sight);

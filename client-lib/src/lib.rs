@@ -49,6 +49,7 @@ mod session;
 pub mod tokio;
 #[cfg(feature = "tower")]
 pub mod tower;
+mod up;
 pub mod watcher;
 pub mod wire;
 

@@ -162,9 +162,7 @@ impl Permit {
                 let settled = Settled { generation: self.generation, permit: self.probe, at: now, outcome };
                 attachment.report(now, &self.known.name, *ticket, settled);
             }
-            From::Board(_, spot) if matches!(outcome, Outcome::Success { .. }) => {
-                spot.succeed(outcome == Outcome::Success { slow: true });
-            }
+            From::Board(_, spot) if outcome == Outcome::SUCCESS => spot.succeed(),
             From::Board(attachment, spot) => {
                 let settled = Settled { generation: self.generation, permit: 0, at: now, outcome };
                 attachment.report(now, &self.known.name, spot.ticket(), settled);

@@ -44,6 +44,25 @@ struct Lane {
     /// Requests that wait for the number.
     waiting: Vec<u32>,
     counts: Counts,
+    /// The count in memory when the run of untold failures was last looked at.
+    run_at: u64,
+}
+
+impl Lane {
+    /// A success that was counted in memory has ended the run of untold failures.
+    fn end_untold_run(&mut self, memory: Option<&Memory>, number: u32) {
+        let read = memory.map_or(0, |memory| memory.read(number));
+        if std::mem::replace(&mut self.run_at, read) != read {
+            self.counts.untold.run = 0;
+        }
+    }
+
+    /// What the connection has seen of the breaker, by messages and in memory, for a message that goes out.
+    fn tell(&mut self, memory: Option<&Memory>, number: u32) -> Counts {
+        self.end_untold_run(memory, number);
+        let told = self.counts.tell();
+        Counts { successes: told.successes.saturating_add(self.run_at), ..told }
+    }
 }
 
 /// A request that has no answer yet.
@@ -127,18 +146,26 @@ impl Session {
         let Settled { generation, permit, at, outcome } = settled;
         let evidence = matches!(outcome, Outcome::Success { .. } | Outcome::Failure(_));
         let in_memory = match (&outcome, self.memory) {
-            (Outcome::Success { slow }, Some(memory)) => memory.succeed(number, *slow),
+            // A slow one may trip, so the daemon must hear of it.
+            (Outcome::Success { slow: false }, Some(memory)) => memory.succeed(number),
             _ => false,
         };
         let told = permit != 0 || evidence && !in_memory && self.channel.has_room();
         if !in_memory {
+            lane.end_untold_run(self.memory, number);
             lane.counts.count(generation, &outcome, told);
         }
         if told {
-            let counts = counts(lane.counts.tell(), self.memory, number);
+            let counts = lane.tell(self.memory, number);
             let at = self.skew.theirs(at);
             self.channel.queue(&Report { lane: number, generation, permit, at, outcome, counts }.into());
         }
+    }
+
+    /// Whether the daemon has yet to be told something of this breaker that the socket has not taken.
+    pub(crate) fn owes(&self, name: &Name) -> bool {
+        let untold = self.lanes.get(name).is_some_and(|lane| lane.counts.owes());
+        untold || self.channel.wants_write()
     }
 
     /// Whether this process and the daemon read the same clock.
@@ -278,8 +305,8 @@ impl Session {
     fn send_of_lane(&mut self, lane: u32, request: u32) {
         let message = match self.pending.get(&request) {
             Some(Pending::Query { name, deadline }) => {
-                let told = self.lanes.get_mut(name).map(|lane| lane.counts.tell()).unwrap_or_default();
-                let counts = counts(told, self.memory, lane);
+                let memory = self.memory;
+                let counts = self.lanes.get_mut(name).map(|known| known.tell(memory, lane)).unwrap_or_default();
                 Query { request, lane, deadline: self.skew.theirs(*deadline), counts }.into()
             }
             Some(Pending::Observe(_)) => Observe { request, lane }.into(),
@@ -309,13 +336,6 @@ impl Session {
             None => self.held.push(message),
         }
     }
-}
-
-/// What a connection has seen of a breaker: by messages and in memory.
-fn counts(told: Counts, memory: Option<&Memory>, lane: u32) -> Counts {
-    let read = memory.map(|memory| memory.read(lane)).unwrap_or_default();
-    let (successes, slow) = (told.successes.saturating_add(read.successes), told.slow.saturating_add(read.slow));
-    Counts { successes, slow, ..told }
 }
 
 /// How far the daemon's clock is from ours: nothing, unless it runs in another time namespace (`time_namespaces(7)`).

@@ -22,6 +22,7 @@ use crate::active::Connects;
 use crate::config::{Config, Faults};
 use crate::connection::{End, Heard, Line, Number};
 use crate::fleet;
+use crate::lanes::Readers;
 use crate::listen::{Accepted, Door, ListenError, Listening};
 use crate::outbox::Outbox;
 use crate::reload;
@@ -87,7 +88,7 @@ pub(crate) struct Peer {
     /// Set by hello.
     pub(crate) id: Option<ConnectionId>,
     /// What it counts, if it takes part in the board.
-    pub(crate) lanes: Option<Lanes>,
+    pub(crate) lanes: Option<Rc<Lanes>>,
     /// Changes are sent; so many were dropped since the last that was.
     pub(crate) watching: Option<u64>,
     /// Heard and not yet served, because the outbox was full.
@@ -105,6 +106,7 @@ pub(crate) struct Drive {
     /// The connections that have said hello.
     pub(crate) numbers: BTreeMap<ConnectionId, Number>,
     pub(crate) board: Option<&'static Board>,
+    pub(crate) readers: Readers,
     /// The accounts that the log has told of finding no room for a name.
     pub(crate) over_quota: BTreeSet<u32>,
     writer: Writer,
@@ -202,6 +204,7 @@ impl Drive {
             peers: BTreeMap::new(),
             numbers: BTreeMap::new(),
             board,
+            readers: Readers::default(),
             over_quota: BTreeSet::new(),
             writer,
             save_at: None,
@@ -326,6 +329,9 @@ impl Drive {
     fn drain(&mut self, now: Mono) {
         self.show_board(now);
         while let Some(change) = self.core.poll_change() {
+            if let Some(place) = self.core.place_of(&change.name) {
+                self.read_lanes_at(now, place);
+            }
             log(&change);
             self.save_at = self.save_at.or(Some(now.after(SNAPSHOT_DELAY)));
             self.tell(change);
@@ -349,6 +355,7 @@ impl Drive {
     /// Once the board shows a change nobody is admitted by what was before (I8). Before anybody hears of it.
     pub(crate) fn show_board(&mut self, now: Mono) {
         while let Some(posted) = self.core.poll_posted(now) {
+            self.readers.keep(posted.place);
             if let Some(board) = self.board {
                 crate::board::show(board, &posted);
             }

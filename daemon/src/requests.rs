@@ -1,6 +1,7 @@
 //! What each message does: one function for a message, one table for all.
 
 use std::os::fd::AsFd;
+use std::rc::Rc;
 
 use breakerd_core::{ConnectionId, Refusal};
 use breakerd_proto::limits::{FEATURE_BOARD, VERSION_MAX, VERSION_MIN};
@@ -55,7 +56,13 @@ impl Drive {
             }
             ToDaemon::Register(register) => {
                 let request = register.request;
-                self.core.handle_register(now, id, &register).map(Into::into).map_err(|refusal| (request, refusal))
+                let registered = self.core.handle_register(now, id, &register);
+                if let (Ok(registered), Some(peer)) = (&registered, self.peers.get(&number))
+                    && let Some(memory) = &peer.lanes
+                {
+                    self.readers.enroll(id, registered, memory);
+                }
+                registered.map(Into::into).map_err(|refusal| (request, refusal))
             }
             ToDaemon::Observe(observe) => {
                 let request = observe.request;
@@ -165,7 +172,7 @@ impl Drive {
         };
         let welcome = Welcome { features: FEATURE_BOARD, ..welcome.clone() };
         let sent = peer.outbox.send_with(&welcome.into(), &[board.fd(), fd.as_fd()]);
-        peer.lanes = sent.then_some(lanes);
+        peer.lanes = sent.then(|| Rc::new(lanes));
         sent
     }
 

@@ -16,7 +16,7 @@ use rustix::io::Errno;
 use rustix::mm::{MapFlags, ProtFlags, mmap, mmap_anonymous, munmap};
 
 use crate::board::{self, Header, LAYOUT, MAGIC, SLOTS_AT, Slot, Text};
-use crate::lane::{self, Cell};
+use crate::lane::{self, Cell, Used};
 
 /// Most slots that a board may have.
 pub const SLOTS_MAX: usize = 1 << 20;
@@ -94,7 +94,7 @@ impl Drop for Map {
 /// Types that any bytes of shared memory are a valid value of.
 ///
 /// # Safety
-/// `repr(C)`, made of integer atomics only.
+/// Of a fixed layout, made of integer atomics only.
 unsafe trait Shared {}
 
 // SAFETY: `repr(C)`, atomics only.
@@ -103,8 +103,10 @@ unsafe impl Shared for Header {}
 unsafe impl Shared for Slot {}
 // SAFETY: `repr(C)`, atomics only.
 unsafe impl Shared for Text {}
-// SAFETY: `repr(C)`, atomics only.
+// SAFETY: `repr(transparent)`, one atomic.
 unsafe impl Shared for Cell {}
+// SAFETY: `repr(transparent)`, one atomic.
+unsafe impl Shared for Used {}
 
 fn sealed_memory(name: &str, bytes: usize, seals: SealFlags) -> Result<OwnedFd, Errno> {
     let fd = memfd_create(name, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
@@ -251,11 +253,18 @@ impl Lanes {
         self.map.at(lane::cell_at(lane, stripe)?)
     }
 
-    /// What all stripes of a lane count together.
+    /// Which stripes are in use.
     #[must_use]
-    pub fn read(&self, lane: usize) -> lane::Reading {
-        let cells = (0..lane::STRIPES).filter_map(|stripe| self.cell(lane, stripe));
-        cells.fold(lane::Reading::default(), |sum, cell| sum.and(cell.read()))
+    pub fn used(&self) -> Option<&Used> {
+        self.map.at(0)
+    }
+
+    /// The successes of a lane, over all stripes in use.
+    #[must_use]
+    pub fn read(&self, lane: usize) -> u64 {
+        let stripes = self.used().into_iter().flat_map(Used::stripes);
+        let cells = stripes.filter_map(|stripe| self.cell(lane, stripe));
+        cells.fold(0, |sum: u64, cell| sum.saturating_add(cell.read()))
     }
 
     /// As [`BoardView::retire`]: what is still counted there reaches nobody.
@@ -341,14 +350,16 @@ mod tests {
     fn counts_cross_over_and_resizing_is_refused() {
         let (daemon, fd) = Lanes::new().unwrap();
         let worker = Lanes::open(fd.as_fd()).unwrap();
-        worker.cell(12, 0).unwrap().succeed(false);
-        worker.cell(12, lane::SHARED_STRIPE).unwrap().succeed_shared(true);
-        assert_eq!(daemon.read(12), lane::Reading { successes: 2, slow: 1 });
-        assert_eq!(daemon.read(11), lane::Reading::default());
-        assert_eq!(daemon.read(usize::MAX), lane::Reading::default());
+        let count = |stripe| {
+            worker.used().unwrap().mark(stripe);
+            worker.cell(12, stripe).unwrap().succeed();
+        };
+        count(0);
+        count(lane::SHARED_STRIPE);
+        assert_eq!((daemon.read(12), daemon.read(11), daemon.read(usize::MAX)), (2, 0, 0));
         assert_eq!(ftruncate(&fd, 0), Err(Errno::PERM));
         worker.retire();
-        worker.cell(12, 0).unwrap().succeed(false);
-        assert_eq!(daemon.read(12).successes, 2);
+        count(0);
+        assert_eq!(daemon.read(12), 2);
     }
 }

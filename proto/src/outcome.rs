@@ -131,6 +131,12 @@ impl Counts {
         }
     }
 
+    /// Whether failures have been counted that no message has told.
+    #[must_use]
+    pub fn owes(&self) -> bool {
+        self.untold.failures > 0
+    }
+
     /// The counts for a message that goes out: what was untold is told with it.
     pub fn tell(&mut self) -> Self {
         let told = *self;

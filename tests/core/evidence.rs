@@ -3,7 +3,7 @@
 //! The reference keeps every outcome with its stamp in the order in which they became known, and reads the lists from the
 //! beginning each time. It shares nothing with the core: no ring, no running sum, no bucket.
 
-use breakerd_core::{ConnectionId, Core, Peer, Settings};
+use breakerd_core::{ConnectionId, Core, Found, Peer, Settings};
 use breakerd_proto::message::{
     Action, CallsRule, Command, Hello, PolicyPatch, Query, Register, Report, Rules, TimeRule,
 };
@@ -31,6 +31,8 @@ enum Step {
     Told { worker: usize, call: Call, late: u64 },
     /// So many successes of a worker, so many of them slow, come with the counts of a query.
     Missed { worker: usize, successes: u64, slow: u64 },
+    /// So many successes are found in the worker's memory, ahead of its next message.
+    Found { worker: usize, successes: u64 },
     /// A call's permit of an older generation is settled.
     Straggler { worker: usize, call: Call },
 }
@@ -48,6 +50,7 @@ fn step() -> impl Strategy<Value = Step> {
         9 => (0..WORKERS, call(), late).prop_map(|(worker, call, late)| Step::Told { worker, call, late }),
         2 => (0..WORKERS, successes, 0_u64..4)
             .prop_map(|(worker, successes, slow)| Step::Missed { worker, successes, slow: slow.min(successes) }),
+        1 => (0..WORKERS, 1_u64..50).prop_map(|(worker, successes)| Step::Found { worker, successes }),
         1 => (0..WORKERS, call()).prop_map(|(worker, call)| Step::Straggler { worker, call }),
     ]
 }
@@ -94,7 +97,25 @@ struct Entry {
     at: u64,
     call: Call,
     calls: u64,
+    /// So many of these successes were slow; they count as the first of them.
+    slow: u64,
+    /// They were some time since then, and count as spread evenly.
+    from: u64,
     straggler: bool,
+    /// Ends its worker's run and nothing else.
+    worker_only: bool,
+    /// Ends every run but its worker's own, whose end its next message tells.
+    found: bool,
+}
+
+impl Entry {
+    fn bad(&self, call: Call) -> u64 {
+        match call {
+            Call::Slow => self.slow,
+            _ if self.call == call => self.calls,
+            _ => 0,
+        }
+    }
 }
 
 /// What a closed breaker has seen since it last changed, in the order in which it became known.
@@ -131,7 +152,7 @@ impl Reference {
     }
 
     fn own_run(&self, worker: usize) -> u64 {
-        let own = self.entries.iter().rev().filter(|entry| entry.worker == worker);
+        let own = self.entries.iter().rev().filter(|entry| entry.worker == worker && !entry.found);
         own.take_while(|entry| entry.call == Call::Failed).map(|entry| entry.calls).sum()
     }
 
@@ -139,7 +160,9 @@ impl Reference {
     fn pooled_run(&self) -> u64 {
         let (mut run, mut newest) = (0, 0);
         for entry in &self.entries {
-            if entry.call != Call::Failed {
+            if entry.call != Call::Failed && entry.worker_only {
+                continue;
+            } else if entry.call != Call::Failed {
                 (run, newest) = (0, newest.max(entry.at));
             } else if entry.at >= newest {
                 run += entry.calls;
@@ -173,7 +196,9 @@ impl Reference {
         for entry in self.entries.iter().rev().filter(|entry| !entry.straggler) {
             let taken = entry.calls.min(left);
             left -= taken;
-            bad += if entry.call == call { taken } else { 0 };
+            // The bad ones among successes are the oldest, so the last that fit in.
+            let good = entry.calls - entry.bad(call);
+            bad += taken.saturating_sub(good);
         }
         (bad, u64::from(of_calls) - left)
     }
@@ -185,22 +210,39 @@ impl Reference {
         let held =
             |entry: &&Entry| !entry.straggler && i128::from(entry.at) > i128::from(end) - i128::from(within_ms * MS);
         let held: Vec<&Entry> = self.entries.iter().filter(held).collect();
+        let oldest = (end / cut + 1).saturating_sub(20);
         // A bucket of the core's counts to 2^32 - 1 and no further.
         let mut buckets = std::collections::BTreeMap::<u64, (u64, u64)>::new();
         for entry in held {
-            let bucket = buckets.entry(entry.at.div_ceil(cut)).or_default();
-            bucket.1 = bucket.1.saturating_add(entry.calls);
-            bucket.0 = bucket.0.saturating_add(if entry.call == call { entry.calls } else { 0 });
+            let (first, last) = (entry.from.min(entry.at).div_ceil(cut), entry.at.div_ceil(cut));
+            let many = u128::from(last - first + 1);
+            for number in first.max(oldest)..=last {
+                let nth = u128::from(number - first);
+                let up_to = |sum: u64, nth: u128| u64::try_from(u128::from(sum) * nth / many).unwrap();
+                let part = |sum: u64| up_to(sum, nth + 1) - up_to(sum, nth);
+                let bucket = buckets.entry(number).or_default();
+                bucket.1 = bucket.1.saturating_add(part(entry.calls));
+                bucket.0 = bucket.0.saturating_add(part(entry.bad(call)));
+            }
         }
         let most = u64::from(u32::MAX);
         buckets.values().fold((0, 0), |sum, (bad, calls)| (sum.0 + bad.min(&most), sum.1 + calls.min(&most)))
     }
 }
 
+struct Worker {
+    connection: ConnectionId,
+    counts: Counts,
+    /// Up to when its successes are known.
+    known: u64,
+    /// Successes were found ahead of its messages, so the next one ends its run.
+    ahead: bool,
+}
+
 struct World {
     core: Core,
     now: u64,
-    workers: Vec<(ConnectionId, Counts)>,
+    workers: Vec<Worker>,
     reference: Reference,
     request: u32,
 }
@@ -224,7 +266,7 @@ impl World {
             let hello = Hello { pid, nonce: u64::from(pid), ..hello.clone() };
             let id = core.handle_connect(Mono(now), Peer { uid: 1, pid }, &hello).unwrap();
             core.handle_register(Mono(now), id, &Register { request: 0, name: "p".to_owned(), policy: None }).unwrap();
-            (id, Counts::default())
+            Worker { connection: id, counts: Counts::default(), known: now, ahead: false }
         };
         let workers = (1..).take(WORKERS).map(&mut attach).collect();
         Self { core, now, workers, reference: Reference::default(), request: 0 }
@@ -236,13 +278,14 @@ impl World {
 
     fn ask(&mut self, worker: usize) -> Verdict {
         self.request += 1;
-        let (connection, counts) = self.workers[worker];
+        let Worker { connection, counts, .. } = self.workers[worker];
         let query = Query { request: self.request, lane: 0, deadline: Mono::NEVER, counts };
         self.core.handle_query(Mono(self.now), connection, &query).unwrap().unwrap()
     }
 
     fn report(&mut self, worker: usize, generation: u64, at: u64, call: Call) {
-        let (connection, counts) = &mut self.workers[worker];
+        self.hear(worker);
+        let Worker { connection, counts, .. } = &mut self.workers[worker];
         let outcome = match call {
             Call::Fine => Outcome::SUCCESS,
             Call::Slow => Outcome::Success { slow: true },
@@ -257,9 +300,23 @@ impl World {
         self.core.handle_report(Mono(self.now), *connection, &report).unwrap();
     }
 
+    /// A message of the worker comes. Gives up to when its successes were known before.
+    fn hear(&mut self, worker: usize) -> u64 {
+        let entry = self.entry(worker, self.now, Call::Fine, 0);
+        let worker = &mut self.workers[worker];
+        if std::mem::take(&mut worker.ahead) {
+            self.reference.entries.push(Entry { worker_only: true, ..entry });
+        }
+        std::mem::replace(&mut worker.known, self.now)
+    }
+
+    fn entry(&self, worker: usize, at: u64, call: Call, calls: u64) -> Entry {
+        let slow = if call == Call::Slow { calls } else { 0 };
+        Entry { worker, at, call, calls, slow, from: at, straggler: false, worker_only: false, found: false }
+    }
+
     /// Plays a step, and tells whether it may trip.
     fn play(&mut self, step: &Step) -> bool {
-        let entry = |worker, at, call, calls| Entry { worker, at, call, calls, straggler: false };
         match *step {
             Step::Pass(ms) => {
                 self.now += ms * MS;
@@ -269,25 +326,40 @@ impl World {
             Step::Told { worker, call, late } => {
                 let at = self.now - late * MS;
                 self.report(worker, self.generation(), at, call);
-                self.reference.entries.push(entry(worker, at, call, 1));
+                let entry = self.entry(worker, at, call, 1);
+                self.reference.entries.push(entry);
                 true
             }
             Step::Missed { worker, successes, slow } => {
-                let counts = &mut self.workers[worker].1;
+                let from = self.hear(worker);
+                let counts = &mut self.workers[worker].counts;
                 let most = (u64::MAX / 2).saturating_sub(counts.successes);
                 let successes = successes.min(most);
                 let slow = slow.min(successes);
                 (counts.successes, counts.slow) = (counts.successes + successes, counts.slow + slow);
                 self.ask(worker);
-                for (call, calls) in [(Call::Slow, slow), (Call::Fine, successes - slow)] {
-                    self.reference.entries.extend((calls > 0).then(|| entry(worker, self.now, call, calls)));
+                let entry = Entry { slow, from, ..self.entry(worker, self.now, Call::Fine, successes) };
+                self.reference.entries.extend((successes > 0).then_some(entry));
+                false
+            }
+            Step::Found { worker, successes } => {
+                let place = &mut self.workers[worker];
+                if place.counts.successes > u64::MAX / 2 {
+                    return false;
                 }
+                (place.counts.successes, place.ahead) = (place.counts.successes + successes, true);
+                let from = std::mem::replace(&mut place.known, self.now);
+                let found = Found { connection: place.connection, lane: 0, successes };
+                self.core.handle_found(Mono(self.now), found, None);
+                let entry = Entry { from, found: true, ..self.entry(worker, self.now, Call::Fine, successes) };
+                self.reference.entries.push(entry);
                 false
             }
             Step::Straggler { worker, call } => {
                 self.report(worker, self.generation() - 1, self.now, call);
                 if call != Call::Failed {
-                    self.reference.entries.push(Entry { straggler: true, ..entry(worker, self.now, call, 1) });
+                    let entry = self.entry(worker, self.now, call, 1);
+                    self.reference.entries.push(Entry { straggler: true, ..entry });
                 }
                 false
             }

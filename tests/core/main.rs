@@ -8,6 +8,7 @@ mod host;
 mod model;
 mod modes;
 mod names;
+mod readings;
 mod reload;
 mod rows;
 mod script;

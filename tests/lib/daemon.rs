@@ -211,6 +211,19 @@ impl Daemon {
         self.path("state")
     }
 
+    /// Its snapshots, without the one that is being written.
+    pub fn snapshots(&self) -> Vec<PathBuf> {
+        let entries = fs::read_dir(self.state()).expect("there is a state directory");
+        let files = entries.map(|entry| entry.expect("it can be read").path()).filter(|path| path.is_file());
+        files.filter(|path| path.extension().is_none_or(|extension| extension != "new")).collect()
+    }
+
+    /// Whether a snapshot speaks of this breaker.
+    pub fn has_saved(&self, name: &str) -> bool {
+        let named = |bytes: Vec<u8>| bytes.windows(name.len()).any(|part| part == name.as_bytes());
+        self.snapshots().iter().any(|path| fs::read(path).is_ok_and(named))
+    }
+
     /// What it has logged so far, over all its lives.
     pub fn log(&self) -> String {
         fs::read_to_string(self.path("log")).unwrap_or_default()

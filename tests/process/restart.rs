@@ -1,24 +1,10 @@
 //! A restart keeps open breakers open and overrides in force (I14).
 
 use std::fs;
-use std::path::PathBuf;
 
 use breakerd_proto::message::Action;
 use breakerd_proto::{Override, State, ToClient, Verdict};
 use breakerd_tests::{Daemon, Raw, Setup, until};
-
-/// Files of the state directory, without the one that is being written.
-fn snapshots(daemon: &Daemon) -> Vec<PathBuf> {
-    let entries = fs::read_dir(daemon.state()).unwrap();
-    let files = entries.map(|entry| entry.unwrap().path()).filter(|path| path.is_file());
-    files.filter(|path| path.extension().is_none_or(|extension| extension != "new")).collect()
-}
-
-fn is_saved(daemon: &Daemon, name: &str) -> bool {
-    let holds =
-        |path: &PathBuf| fs::read(path).is_ok_and(|bytes| bytes.windows(name.len()).any(|w| w == name.as_bytes()));
-    snapshots(daemon).iter().any(holds)
-}
 
 fn trip(daemon: &Daemon, name: &str) {
     let mut worker = daemon.worker();
@@ -64,7 +50,7 @@ fn after_a_clean_stop_open_is_open() {
 fn after_a_kill_open_is_open() {
     let mut daemon = Daemon::start();
     trip(&daemon, "openai");
-    until("the snapshot has the trip", || is_saved(&daemon, "openai").then_some(()));
+    until("the snapshot has the trip", || daemon.has_saved("openai").then_some(()));
     daemon.kill9();
     daemon.run();
     assert_open(&daemon);
@@ -89,7 +75,7 @@ fn an_override_stays_in_force() {
     let mut daemon = Daemon::start();
     let force = Action::Force { to: Override::ForcedOpen, for_ms: None };
     assert!(matches!(daemon.operator().command("payments/psp", force), ToClient::Done(_)));
-    until("the snapshot has the force", || is_saved(&daemon, "payments/psp").then_some(()));
+    until("the snapshot has the force", || daemon.has_saved("payments/psp").then_some(()));
     daemon.kill9();
     daemon.run();
     let (mut worker, verdict) = first_call(&daemon, "payments/psp");
@@ -102,7 +88,7 @@ fn an_override_stays_in_force() {
 fn a_reset_is_remembered_as_well() {
     let mut daemon = Daemon::start();
     trip(&daemon, "openai");
-    until("the snapshot has the trip", || is_saved(&daemon, "openai").then_some(()));
+    until("the snapshot has the trip", || daemon.has_saved("openai").then_some(()));
     assert!(matches!(daemon.operator().command("openai", Action::Reset), ToClient::Done(_)));
     assert!(daemon.stop().success());
     daemon.run();
@@ -114,7 +100,7 @@ fn an_unreadable_snapshot_is_one_line_and_no_failure() {
     let mut daemon = Daemon::start();
     trip(&daemon, "openai");
     assert!(daemon.stop().success());
-    let files = snapshots(&daemon);
+    let files = daemon.snapshots();
     assert!(!files.is_empty(), "no snapshot in {}", daemon.state().display());
     for damage in [b"\x00\xff garbage".as_slice(), b"", b"{}", b"{\"format\": 4000000000}"] {
         for file in &files {
@@ -132,7 +118,7 @@ fn a_snapshot_cut_anywhere_is_no_failure() {
     let mut daemon = Daemon::start();
     trip(&daemon, "openai");
     assert!(daemon.stop().success());
-    let file = snapshots(&daemon).into_iter().max_by_key(|path| fs::metadata(path).unwrap().len()).unwrap();
+    let file = daemon.snapshots().into_iter().max_by_key(|path| fs::metadata(path).unwrap().len()).unwrap();
     let whole = fs::read(&file).unwrap();
     for eighths in 1..8 {
         fs::write(&file, &whole[..whole.len() * eighths / 8]).unwrap();

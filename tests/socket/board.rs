@@ -79,7 +79,7 @@ fn more_threads_than_stripes_lose_no_count() {
 fn successes_in_memory_end_runs() {
     let daemon = Daemon::start();
     let breaker = openai(&daemon);
-    for _ in 0..10 {
+    for _ in 0..6 {
         breaker.call(|| Err::<(), _>("boom")).unwrap_err();
         breaker.call(|| Err::<(), _>("boom")).unwrap_err();
         breaker.call(|| Ok::<_, ()>(())).unwrap();
@@ -94,6 +94,7 @@ fn a_dead_daemons_last_word_stands_though_this_process_never_asked() {
     let mut daemon = Daemon::start();
     let breaker = openai(&daemon);
     trip_by_another(&daemon);
+    until("the snapshot has the trip", || daemon.has_saved("openai").then_some(()));
     daemon.kill9();
     let no = breaker.admit().unwrap_err();
     assert_eq!((no.state, no.reason), (State::Open, RejectReason::Open));

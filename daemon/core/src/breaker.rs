@@ -17,6 +17,7 @@ use crate::joint::Joint;
 use crate::lane::Lane;
 use crate::policy::Policy;
 use crate::probe::{Permit, Probes};
+use crate::table::BreakerId;
 use crate::window::Window;
 use crate::{ConnectionId, WorkerId};
 
@@ -82,7 +83,7 @@ pub(crate) struct Reporter<'a> {
     pub(crate) connection: ConnectionId,
     pub(crate) worker: WorkerId,
     pub(crate) label: &'a str,
-    /// A later success of the worker is known already: lane memory is read ahead of messages.
+    /// The lane memory shows a success of the worker that came after what is told here.
     pub(crate) overtaken: bool,
 }
 

@@ -18,22 +18,34 @@ impl Breaker {
         self.forced.is_none() && self.ruling().state == State::Closed && self.policy.mode != Mode::Off
     }
 
-    /// Successes that the counts show and no report told. They have no stamps, so they trip nothing by themselves: they end
-    /// runs and stand in the windows, as of now and the slow ones first, for the next report to be judged with.
-    pub(crate) fn missed(&mut self, now: Mono, worker: WorkerId, (successes, slow): (u64, u64), generation: u64) {
-        if self.policy.mode == Mode::Off || successes == 0 {
+    /// Successes that the counts show and no report told, so many of them not known by a reading. They have no stamps, so
+    /// they trip nothing by themselves: they end runs and stand in the windows, spread over the time in which they were and
+    /// the slow ones first, for the next report to be judged with.
+    pub(crate) fn missed(
+        &mut self,
+        (from, now): (Mono, Mono),
+        worker: WorkerId,
+        (fresh, slow): (u64, u64),
+        generation: u64,
+    ) {
+        if self.policy.mode == Mode::Off {
             return;
         }
         self.succeeded = self.succeeded.max(now);
+        let (gathers, is_evidence) = (self.gathers(), self.is_evidence(generation));
         let Some(lane) = self.lanes.get_mut(&worker) else { return };
-        lane.successes_total = lane.successes_total.saturating_add(successes);
-        if !self.is_evidence(generation) {
-            return self.straggled(worker, now);
+        lane.successes_total = lane.successes_total.saturating_add(fresh);
+        if !gathers {
+            return;
         }
-        if let Some(lane) = self.lanes.get_mut(&worker) {
-            lane.end_run();
+        lane.end_run();
+        if fresh == 0 {
+            return;
         }
-        self.window.succeed(&self.policy.trip, (worker, now), (successes, slow.min(successes)));
+        self.window.end_run(&self.policy.trip, worker, now);
+        if is_evidence {
+            self.window.spread(&self.policy.trip, (from, now), (fresh, slow));
+        }
     }
 
     /// A success from before the last change: all that it may do is end a run (I5).
@@ -69,12 +81,10 @@ impl Breaker {
     /// rule holds too: the run of all workers, or a rule over the last calls or the last while (I9).
     pub(crate) fn failed(&mut self, turn: &mut Turn<'_>, from: &Reporter<'_>, at: Mono, failure: &Failure) {
         let Some(lane) = self.lanes.get_mut(&from.worker) else { return };
-        let (own, began) = if from.overtaken {
-            (0, at) // its worker's run has ended since
-        } else {
+        if !from.overtaken {
             lane.failures = lane.failures.saturating_add(1);
-            lane.fail(self.generation, at)
-        };
+        }
+        let (own, began) = lane.fail(self.generation, from.connection, at);
         let pooled = self.window.fail(&self.policy.trip, at);
         let long = |run: u32| (1..=run).contains(&self.policy.trip.consecutive_failures);
         let held = self.window.held(&self.policy.trip, Fault::Failed, turn.now);
@@ -85,7 +95,7 @@ impl Breaker {
             Some(held) => format!("{held} failed, last {kind}"),
             None => return,
         };
-        let contradicted = !agreed && self.window.contradicts(from.worker, began);
+        let contradicted = !agreed && (from.overtaken || self.window.contradicts(from.worker, began));
         let because = turn.because(from.label, &why);
         self.trip(turn, wish(failure, at), contradicted, because);
     }

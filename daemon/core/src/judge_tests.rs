@@ -1,7 +1,8 @@
 //! Whom a trip concerns: its own host, or the fleet too (I9).
 //!
-//! A history on the left: worker `a` fails three times is `a---`, `b` succeeds is `b+`, `c` succeeds slowly is `c~`. On the
-//! right, what it comes to.
+//! A history on the left: worker `a` fails three times is `a---`, `b` succeeds is `b+`, `c` succeeds slowly is `c~`. When the
+//! next failure is served, a success of `b`'s is found in memory: at once is `b!`, by a daemon that was stopped is `b?`. On
+//! the right, what it comes to.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,13 +36,18 @@ fn check(policy: Policy, history: &str, comes_to: &str) {
     let mut now = Mono::default().after_ms(1_000_000);
     let mut breaker = Breaker::new(Name::parse("openai").unwrap(), Arc::new(policy), now);
     let (mut out, mut rng, forget_after) = (Effects::default(), fastrand::Rng::with_seed(1), Duration::from_secs(3600));
-    let mut worker = WorkerId(0);
+    let (mut worker, mut found) = (WorkerId(0), Vec::new());
+    let late = Duration::from_millis(if history.contains('?') { 100 } else { 0 });
     for step in history.chars() {
         now = now.after_ms(1);
         let outcome = match step {
             '-' => Outcome::failure("http-500"),
             '+' => Outcome::SUCCESS,
             '~' => Outcome::Success { slow: true },
+            '!' | '?' => {
+                found.push(worker);
+                continue;
+            }
             name => {
                 worker = WorkerId(name.into());
                 continue;
@@ -51,7 +57,12 @@ fn check(policy: Policy, history: &str, comes_to: &str) {
         let from = Reporter { connection: ConnectionId(worker.0), worker, label: "w[1]", overtaken: false };
         let generation = breaker.generation;
         let mut turn = Turn { now, rng: &mut rng, host: "h", forget_after, stand: Stand::Joined, out: &mut out };
-        breaker.settle(&mut turn, &from, (generation, 0), now, &outcome);
+        let at = now.before(late);
+        for worker in found.drain(..) {
+            breaker.lanes.entry(worker).or_default();
+            breaker.found((at, now), (worker, ConnectionId(worker.0)), 1, Some(at));
+        }
+        breaker.settle(&mut turn, &from, (generation, 0), at, &outcome);
     }
     let told = out.wishes.iter().filter(|(kind, _)| matches!(kind, OpKind::Trip { .. })).count();
     let got = match (breaker.state(), told) {
@@ -78,6 +89,24 @@ fn a_run_beside_a_neighbour_s_success_concerns_its_host() {
     check(three(), "a--b+a-", HOST);
     check(three(), "b+a--c+a-", HOST);
     check(three(), "a--b~a-", HOST);
+}
+
+#[test]
+fn what_a_reading_finds_contradicts_the_runs_under_way_and_not_the_one_that_it_was_made_for() {
+    check(three(), "b!a---", FLEET);
+    check(three(), "a-b!a--", HOST);
+    check(three(), "a--b!a-", HOST);
+    check(three(), "a--b!c-a-", HOST);
+    check(three(), "b!a-c!a--", HOST);
+    check(three(), "a-b!c--", CLOSED);
+    check(three(), "a-b!c---", FLEET);
+}
+
+#[test]
+fn a_daemon_that_was_stopped_cannot_say_what_came_first() {
+    check(three(), "b?a---", HOST);
+    check(three(), "a--b?c---", HOST);
+    check(three(), "b?a-c-d-e-f-g-h-", CLOSED);
 }
 
 #[test]

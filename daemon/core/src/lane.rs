@@ -3,6 +3,8 @@
 use breakerd_proto::message::LastFailure;
 use breakerd_proto::{Failure, Mono};
 
+use crate::ConnectionId;
+
 /// What one worker has seen of one breaker.
 #[derive(Debug, Default)]
 pub(crate) struct Lane {
@@ -12,6 +14,8 @@ pub(crate) struct Lane {
     /// Evidence: the run of failures in one generation.
     run: u32,
     run_generation: u64,
+    /// The connection that told the run's last failure: the order of what it tells is exact.
+    run_by: Option<ConnectionId>,
     run_began: Mono,
     pub(crate) successes_total: u64,
     pub(crate) failures_total: u64,
@@ -22,13 +26,14 @@ pub(crate) struct Lane {
 
 impl Lane {
     /// A failure that is evidence: extends the run and tells its length and its beginning.
-    pub(crate) fn fail(&mut self, generation: u64, at: Mono) -> (u32, Mono) {
+    pub(crate) fn fail(&mut self, generation: u64, by: ConnectionId, at: Mono) -> (u32, Mono) {
         if self.run_generation != generation || self.run == 0 {
             self.run_generation = generation;
             self.run = 0;
             self.run_began = at;
         }
         self.run = self.run.saturating_add(1);
+        self.run_by = Some(by);
         (self.run, self.run_began)
     }
 
@@ -36,6 +41,20 @@ impl Lane {
     pub(crate) fn end_run(&mut self) {
         self.run = 0;
         self.failures = 0;
+    }
+
+    /// A reading has found successes of this connection. The run that it tells itself goes on until its messages say that
+    /// it has ended, since failures from before the success may still be on their way.
+    pub(crate) fn found_success(&mut self, of: ConnectionId) {
+        self.failures = 0;
+        if self.run_by != Some(of) {
+            self.run = 0;
+        }
+    }
+
+    /// The length of the run in this generation.
+    pub(crate) fn run_in(&self, generation: u64) -> u32 {
+        if self.run_generation == generation { self.run } else { 0 }
     }
 
     /// Whether a run is under way.

@@ -1,11 +1,9 @@
 //! What stands on the board: the picture of each breaker that was touched, as its slot must show it.
 
 use breakerd_proto::board::{Flags, Shown, Sight, Word};
-use breakerd_proto::lane::Reading;
 use breakerd_proto::message::Place;
-use breakerd_proto::{Mode, Mono, Name, State};
+use breakerd_proto::{Mode, Mono, State};
 
-use crate::ConnectionId;
 use crate::breaker::{Breaker, Stand};
 use crate::core::Core;
 use crate::probe::Probes;
@@ -43,40 +41,6 @@ impl Core {
             },
         };
         Some(Posted { place, sight })
-    }
-
-    /// The lanes through which connections use the breaker of this lane, this one among them.
-    #[must_use]
-    pub fn lanes_beside(&self, connection: ConnectionId, lane: u32) -> Vec<(ConnectionId, u32)> {
-        let registration = self.connection(connection).and_then(|known| known.lane(lane));
-        registration.map(|registration| self.lanes_named(&registration.name)).unwrap_or_default()
-    }
-
-    /// The lanes through which connections use the breaker of this name.
-    #[must_use]
-    pub fn lanes_named(&self, name: &Name) -> Vec<(ConnectionId, u32)> {
-        self.each_connection().filter_map(|(connection, known)| Some((connection, known.lane_of(name)?))).collect()
-    }
-
-    /// How many lanes a connection has.
-    #[must_use]
-    pub fn lanes(&self, connection: ConnectionId) -> u32 {
-        self.connection(connection).map_or(0, |known| u32::try_from(known.lanes.len()).unwrap_or(u32::MAX))
-    }
-
-    /// A lane's counts were read in its memory.
-    pub fn handle_reading(&mut self, now: Mono, connection: ConnectionId, lane: u32, read: Reading) {
-        let Some(known) = self.connections.get_mut(&connection) else { return };
-        let worker = known.worker;
-        let Some(registration) = known.lane_mut(lane) else { return };
-        let (id, told) = (registration.breaker, &mut registration.told);
-        let successes = read.successes.saturating_sub(told.successes);
-        let slow = read.slow.saturating_sub(told.slow);
-        (told.successes, told.slow) = (told.successes.max(read.successes), told.slow.max(read.slow));
-        if successes > 0 {
-            self.table.used(now, id);
-            self.touch(now, id, |breaker, _| breaker.missed(now, worker, (successes, slow), breaker.generation));
-        }
     }
 }
 

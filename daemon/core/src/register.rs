@@ -56,7 +56,7 @@ impl Core {
         let known = self.connections.get_mut(&connection).ok_or_else(no_connection)?;
         let worker = known.worker;
         let (name, told) = (name.clone(), Told::default());
-        let lane = known.add_lane(Registration { breaker: id, name, declared, told, told_at: now });
+        let lane = known.add_lane(Registration { breaker: id, name, declared, told, told_at: now, known_at: now });
         self.table.enroll(id, worker);
         Ok(lane)
     }

@@ -21,10 +21,10 @@ impl Core {
     pub fn handle_report(&mut self, now: Mono, connection: ConnectionId, report: &Report) -> Result<(), Refusal> {
         let id = self.lane(now, connection, report.lane)?;
         self.table.used(now, id);
-        let known = self.connections.get(&connection).and_then(|known| known.lane(report.lane));
-        let overtaken = known.is_some_and(|lane| lane.told.successes > report.counts.successes);
         let worker = self.make_good(now, connection, report.lane, report.counts, Some(report));
         let Some(worker) = worker else { return Ok(()) };
+        let known = self.connections.get(&connection).and_then(|known| known.lane(report.lane));
+        let overtaken = known.is_some_and(|lane| lane.told.ahead > 0);
         let label = self.workers.get(&worker).map(|worker| worker.label.clone()).unwrap_or_default();
         self.touch(now, id, |breaker, turn| {
             let from = Reporter { connection, worker, label: &label, overtaken };
@@ -33,8 +33,7 @@ impl Core {
         Ok(())
     }
 
-    /// Books what the counts show and no report told, before the outcome that they came with. A count that goes back tells
-    /// nothing.
+    /// Books what the counts show and no report told, before the outcome that they came with.
     pub(crate) fn make_good(
         &mut self,
         now: Mono,
@@ -51,6 +50,7 @@ impl Core {
         // Whatever was left out happened after the last report, so no success since then can be older than it.
         let after = registration.told_at;
         registration.told_at = report.map_or(after, |report| report.at.min(now));
+        let from = std::mem::replace(&mut registration.known_at, now);
         let (success, slow, failure) = match report.map(|report| &report.outcome) {
             Some(Outcome::Success { slow }) => (1, u64::from(*slow), 0),
             Some(Outcome::Failure(_)) => (0, 0, 1),
@@ -62,7 +62,8 @@ impl Core {
         if successes > 0 {
             let breaker = self.table.get_mut(id)?;
             let generation = report.map_or(breaker.generation, |report| report.generation);
-            breaker.missed(now, worker, (successes, slow), generation);
+            let fresh = successes.saturating_sub(told.ahead);
+            breaker.missed((from, now), worker, (fresh, slow.min(fresh)), generation);
         }
         if failures > 0 {
             let label = self.workers.get(&worker).map(|worker| worker.label.clone()).unwrap_or_default();

@@ -153,6 +153,14 @@ impl Table {
         }
     }
 
+    /// The breaker, if it is whole, to look at what it brings up to date itself.
+    pub(crate) fn awake_mut(&mut self, id: BreakerId) -> Option<&mut Breaker> {
+        match &mut self.slot_mut(id)?.tenant {
+            Tenant::Awake(breaker) => Some(breaker),
+            Tenant::Nobody | Tenant::Resting(_) => None,
+        }
+    }
+
     /// The breaker is asked about or reported on: it is not idle.
     pub(crate) fn used(&mut self, now: Mono, id: BreakerId) {
         if let Some(slot) = self.slot_mut(id) {

@@ -59,6 +59,8 @@ pub(crate) struct Registration {
     pub(crate) told: Told,
     /// When the last call ended that it reported.
     pub(crate) told_at: Mono,
+    /// Up to when its successes are known, by messages or by readings.
+    pub(crate) known_at: Mono,
 }
 
 /// The totals of a connection's last message.
@@ -67,19 +69,22 @@ pub(crate) struct Told {
     pub(crate) successes: u64,
     pub(crate) slow: u64,
     pub(crate) failures: u64,
+    /// Successes beyond these that a reading of the lane memory has found: a reading overtakes the messages that wait in
+    /// the socket.
+    pub(crate) ahead: u64,
 }
 
 impl Told {
-    /// What was told after a message with these counts. Readings of the lane memory overtake messages, so successes may
-    /// seem to go back; failures that do are a peer's lie, and the new baseline.
+    /// The same after a message with these counts. A count that goes back is a peer's lie or a restart, and the new
+    /// baseline.
     pub(crate) fn and_then(self, counts: Counts) -> Self {
-        let (successes, slow) = (self.successes.max(counts.successes), self.slow.max(counts.slow));
-        Self { successes, slow, failures: counts.failures }
+        let ahead = self.ahead.saturating_sub(counts.successes.saturating_sub(self.successes));
+        Self { successes: counts.successes, slow: counts.slow, failures: counts.failures, ahead }
     }
 }
 
 // A connection may register names by the ten thousand, and each costs so much beside the name's share of the table.
-const _: () = assert!(size_of::<Registration>() <= 64);
+const _: () = assert!(size_of::<Registration>() <= 80);
 
 impl Connection {
     pub(crate) fn new(worker: WorkerId, uid: u32, charge: Charge) -> Self {

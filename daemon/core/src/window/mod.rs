@@ -33,6 +33,8 @@ struct Pooled {
     /// Pooling alone loses trips beside one busy healthy worker, counting by worker alone loses outages spread thin; so
     /// both runs count, this one and each lane's.
     run: u32,
+    /// Failures stamped before this do not extend it: a success was seen by then.
+    ended: Option<Mono>,
     /// The newest success, and the newest of any other worker than that one's.
     successes: [Option<(Mono, WorkerId)>; 2],
     /// As many as the longest rule over calls looks at.
@@ -73,13 +75,18 @@ impl Window {
         self.0.as_ref().map_or(0, |pooled| pooled.run)
     }
 
-    /// Successes of this worker, so many of them slow, read at this time. They end the pooled run.
+    /// Successes of this worker, so many of them slow, at this time. They end the pooled run.
     pub(crate) fn succeed(&mut self, trip: &Trip, (worker, at): (WorkerId, Mono), (calls, slow): (u64, u64)) {
-        let pooled = self.pooled(trip, at);
-        pooled.end_run(worker, at);
+        self.end_run(trip, worker, at);
+        self.spread(trip, (at, at), (calls, slow));
+    }
+
+    /// Successes, so many of them slow, somewhere between the two times: they count as spread evenly.
+    pub(crate) fn spread(&mut self, trip: &Trip, (from, to): (Mono, Mono), (calls, slow): (u64, u64)) {
+        let pooled = self.pooled(trip, to);
         pooled.calls.push_many(Some(Fault::Slow), slow);
         pooled.calls.push_many(None, calls.saturating_sub(slow));
-        pooled.rings.iter_mut().for_each(|ring| ring.add(at, Tally { calls, failed: 0, slow }));
+        pooled.rings.iter_mut().for_each(|ring| ring.spread((from, to), Tally { calls, failed: 0, slow }));
     }
 
     /// A failure stamped `at`: tells the length of the pooled run. A failure from before the newest success extends
@@ -88,15 +95,25 @@ impl Window {
         let pooled = self.pooled(trip, at);
         pooled.calls.push(Some(Fault::Failed));
         pooled.rings.iter_mut().for_each(|ring| ring.add(at, Tally { calls: 1, failed: 1, slow: 0 }));
-        if pooled.newest_success().is_none_or(|success| at >= success) {
+        if pooled.ended.is_none_or(|ended| at >= ended) {
             pooled.run = pooled.run.saturating_add(1);
         }
         pooled.run
     }
 
-    /// A success that is no evidence beyond that it is one: it ends the pooled run and may contradict a later one.
+    /// A success of this worker: it ends the pooled run and may contradict another worker's.
     pub(crate) fn end_run(&mut self, trip: &Trip, worker: WorkerId, at: Mono) {
-        self.pooled(trip, at).end_run(worker, at);
+        let pooled = self.pooled(trip, at);
+        pooled.end_run(at);
+        pooled.succeeded(worker, at);
+    }
+
+    /// Successes of this worker that a reading has found: they end the pooled run as of now, and contradict runs that
+    /// began up to `at`.
+    pub(crate) fn find(&mut self, trip: &Trip, worker: WorkerId, (at, now): (Mono, Mono)) {
+        let pooled = self.pooled(trip, now);
+        pooled.end_run(now);
+        pooled.succeeded(worker, at);
     }
 
     /// Whether a worker other than this one has had a success since its run began.
@@ -107,10 +124,20 @@ impl Window {
 
     /// The first rule about this fault that holds: the rate over calls, over time, then the count.
     pub(crate) fn held(&mut self, trip: &Trip, fault: Fault, now: Mono) -> Option<Held> {
+        self.held_with(trip, fault, 0, now)
+    }
+
+    /// Whether one more call with this fault would make a rule about it hold.
+    pub(crate) fn may_hold(&mut self, trip: &Trip, fault: Fault, now: Mono) -> bool {
+        self.held_with(trip, fault, 1, now).is_some()
+    }
+
+    fn held_with(&mut self, trip: &Trip, fault: Fault, more: u32, now: Mono) -> Option<Held> {
         let pooled = self.0.as_mut()?;
         pooled.rings.iter_mut().for_each(|ring| ring.advance(now));
         let (rate, count) = rules_about(trip, fault);
-        pooled.held(fault, rate, is_rate).or_else(|| pooled.held(fault, count, is_count))
+        let rate = pooled.held((fault, more), rate, is_rate);
+        rate.or_else(|| pooled.held((fault, more), count, is_count))
     }
 
     /// When [`Window::review`] has something to do.
@@ -125,7 +152,7 @@ impl Window {
         pooled.rings.iter_mut().for_each(|ring| ring.advance(now));
         pooled.rings.retain(|ring| !ring.is_empty());
         let rings = pooled.rings.iter().map(|ring| now.after_ms(ring.within_ms()));
-        let stamps = pooled.newest_success().map(|at| at.after(STAMPS_KEPT)).filter(|until| *until > now);
+        let stamps = pooled.ended.map(|at| at.after(STAMPS_KEPT)).filter(|until| *until > now);
         pooled.review = rings.chain(stamps).max();
         if pooled.review.is_some() {
             return;
@@ -166,8 +193,12 @@ impl Pooled {
         }
     }
 
-    fn end_run(&mut self, worker: WorkerId, at: Mono) {
+    fn end_run(&mut self, at: Mono) {
         self.run = 0;
+        self.ended = self.ended.max(Some(at));
+    }
+
+    fn succeeded(&mut self, worker: WorkerId, at: Mono) {
         let before = self.successes.iter().flatten().find(|(_, other)| *other == worker);
         let own = before.map_or(at, |(before, _)| at.max(*before));
         let [first, second] = self.successes.map(|kept| kept.filter(|(_, other)| *other != worker));
@@ -177,32 +208,30 @@ impl Pooled {
         self.successes = [newest, other];
     }
 
-    fn newest_success(&self) -> Option<Mono> {
-        self.successes.iter().flatten().map(|(at, _)| *at).max()
-    }
-
-    fn held(&self, fault: Fault, rules: Rules, enough: fn(u64, u64, f64) -> bool) -> Option<Held> {
-        let calls = rules.calls.map(|rule| (self.of_calls(rule, fault), rule.min_calls, rule.at_least));
-        let time = rules.time.map(|rule| (self.of_time(rule, fault), rule.min_calls, rule.at_least));
+    fn held(&self, (fault, more): (Fault, u32), rules: Rules, enough: fn(u64, u64, f64) -> bool) -> Option<Held> {
+        let calls = rules.calls.map(|rule| (self.of_calls(rule, fault, more), rule.min_calls, rule.at_least));
+        let time = rules.time.map(|rule| (self.of_time(rule, fault, more), rule.min_calls, rule.at_least));
         let holds = |(held, min_calls, at_least): &(Held, u32, f64)| {
             held.bad > 0 && held.calls >= u64::from(*min_calls) && enough(held.bad, held.calls, *at_least)
         };
         [calls, time].into_iter().flatten().find(holds).map(|(held, ..)| held)
     }
 
-    fn of_calls(&self, rule: CallsRule, fault: Fault) -> Held {
-        let calls = self.calls.len().min(rule.of_calls);
-        Held { bad: self.calls.count(fault, calls).into(), calls: calls.into(), within_ms: None }
+    fn of_calls(&self, rule: CallsRule, fault: Fault, more: u32) -> Held {
+        let calls = self.calls.len().min(rule.of_calls.saturating_sub(more));
+        let bad = u64::from(self.calls.count(fault, calls)) + u64::from(more);
+        Held { bad, calls: u64::from(calls) + u64::from(more), within_ms: None }
     }
 
-    fn of_time(&self, rule: TimeRule, fault: Fault) -> Held {
+    fn of_time(&self, rule: TimeRule, fault: Fault, more: u32) -> Held {
         let ring = self.rings.iter().find(|ring| ring.within_ms() == rule.within_ms);
         let sum = ring.map(Ring::sum).unwrap_or_default();
         let bad = match fault {
             Fault::Failed => sum.failed,
             Fault::Slow => sum.slow,
         };
-        Held { bad, calls: sum.calls, within_ms: Some(rule.within_ms) }
+        let more = u64::from(more);
+        Held { bad: bad + more, calls: sum.calls + more, within_ms: Some(rule.within_ms) }
     }
 }
 

@@ -76,7 +76,10 @@ impl Ring {
     /// Counts calls at their stamp.
     pub(super) fn add(&mut self, at: Mono, more: Tally) {
         self.advance(at);
-        let number = self.number(at);
+        self.add_to(self.number(at), more);
+    }
+
+    fn add_to(&mut self, number: u64, more: Tally) {
         if self.newest - number >= BUCKETS as u64 {
             return;
         }
@@ -85,6 +88,24 @@ impl Ring {
         add(&mut bucket.calls, more.calls);
         add(&mut bucket.failed, more.failed);
         add(&mut bucket.slow, more.slow);
+    }
+
+    /// Counts calls that were somewhere between the two times as if they had come evenly.
+    pub(super) fn spread(&mut self, (from, to): (Mono, Mono), more: Tally) {
+        self.advance(to);
+        let (first, last) = (self.number(from.min(to)), self.number(to));
+        let buckets = last - first + 1;
+        // So many of `sum` are in the buckets before this one; rounding each sum and not each bucket loses none.
+        let before = |sum: u64, bucket: u64| {
+            let part = u128::from(sum) * u128::from(bucket - first) / u128::from(buckets);
+            u64::try_from(part).unwrap_or(u64::MAX)
+        };
+        let of = |sum: u64, bucket: u64| before(sum, bucket + 1) - before(sum, bucket);
+        for bucket in first.max((last + 1).saturating_sub(BUCKETS as u64))..=last {
+            let Tally { calls, failed, slow } = more;
+            let part = Tally { calls: of(calls, bucket), failed: of(failed, bucket), slow: of(slow, bucket) };
+            self.add_to(bucket, part);
+        }
     }
 
     /// All that it holds, as of when it last advanced.
