@@ -331,12 +331,16 @@ impl World {
                 true
             }
             Step::Missed { worker, successes, slow } => {
-                let from = self.hear(worker);
                 let counts = &mut self.workers[worker].counts;
                 let most = (u64::MAX / 2).saturating_sub(counts.successes);
                 let successes = successes.min(most);
                 let slow = slow.min(successes);
                 (counts.successes, counts.slow) = (counts.successes + successes, counts.slow + slow);
+                if *counts == Counts::default() {
+                    self.ask(worker); // nothing is known of it that was not before
+                    return false;
+                }
+                let from = self.hear(worker);
                 self.ask(worker);
                 let entry = Entry { slow, from, ..self.entry(worker, self.now, Call::Fine, successes) };
                 self.reference.entries.extend((successes > 0).then_some(entry));

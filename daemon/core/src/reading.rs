@@ -38,7 +38,7 @@ impl Core {
             ToDaemon::Report(report) => self.judged_beside(now, connection, report),
             ToDaemon::Query(query) => {
                 let registration = self.connection(connection)?.lane(query.lane)?;
-                (query.counts.failures > registration.told.failures).then(|| registration.breaker.place())
+                (query.counts.failures > registration.told().failures).then(|| registration.breaker.place())
             }
             ToDaemon::Describe(describe) => self.place_of(&Name::parse(&describe.name).ok()?),
             _ => None,
@@ -54,7 +54,7 @@ impl Core {
         let known = self.connection(connection)?;
         let (worker, registration) = (known.worker, known.lane(report.lane)?);
         let id = registration.breaker;
-        let untold = report.counts.failures > registration.told.failures.saturating_add(failure);
+        let untold = report.counts.failures > registration.told().failures.saturating_add(failure);
         // One that rests has no run yet.
         let critical = match self.table.awake_mut(id) {
             Some(breaker) => untold || breaker.is_critical(now, worker, fault),
@@ -83,9 +83,9 @@ impl Core {
         let Some(known) = self.connections.get_mut(&connection) else { return };
         let worker = known.worker;
         let Some(registration) = known.lane_mut(lane) else { return };
-        registration.told.ahead = registration.told.ahead.saturating_add(successes);
-        let id = registration.breaker;
-        let from = std::mem::replace(&mut registration.known_at, now);
+        let (id, told) = (registration.breaker, registration.told_mut());
+        told.ahead = told.ahead.saturating_add(successes);
+        let from = std::mem::replace(&mut told.known_at, now);
         self.table.used(now, id);
         self.touch(now, id, |breaker, _| breaker.found((from, now), (worker, connection), successes, stamp));
     }

@@ -9,7 +9,7 @@ use crate::policies::Ruled;
 use crate::policy::check_patch;
 use crate::refusal::Refusal;
 use crate::table::BreakerId;
-use crate::worker::{ConnectionId, Registration, Told};
+use crate::worker::{ConnectionId, Registration};
 
 impl Core {
     /// A connection declares a breaker that it will use. The same name again gets the same lane.
@@ -55,8 +55,7 @@ impl Core {
         let declared = self.ruled(name, declared).declared;
         let known = self.connections.get_mut(&connection).ok_or_else(no_connection)?;
         let worker = known.worker;
-        let (name, told) = (name.clone(), Told::default());
-        let lane = known.add_lane(Registration { breaker: id, name, declared, told, told_at: now, known_at: now });
+        let lane = known.add_lane(Registration::new(id, name.clone(), declared, now));
         self.table.enroll(id, worker);
         Ok(lane)
     }

@@ -24,7 +24,7 @@ impl Core {
         let worker = self.make_good(now, connection, report.lane, report.counts, Some(report));
         let Some(worker) = worker else { return Ok(()) };
         let known = self.connections.get(&connection).and_then(|known| known.lane(report.lane));
-        let overtaken = known.is_some_and(|lane| lane.told.ahead > 0);
+        let overtaken = known.is_some_and(|lane| lane.told().ahead > 0);
         let label = self.workers.get(&worker).map(|worker| worker.label.clone()).unwrap_or_default();
         self.touch(now, id, |breaker, turn| {
             let from = Reporter { connection, worker, label: &label, overtaken };
@@ -45,12 +45,13 @@ impl Core {
         let known = self.connections.get_mut(&connection)?;
         let worker = known.worker;
         let registration = known.lane_mut(lane)?;
-        let (id, told) = (registration.breaker, registration.told);
-        registration.told = told.and_then(counts);
-        // Whatever was left out happened after the last report, so no success since then can be older than it.
-        let after = registration.told_at;
-        registration.told_at = report.map_or(after, |report| report.at.min(now));
-        let from = std::mem::replace(&mut registration.known_at, now);
+        let (id, told) = (registration.breaker, registration.told());
+        if report.is_some() || counts != Counts::default() {
+            registration.told_mut().take(now, counts);
+        }
+        if let Some(report) = report {
+            registration.told_mut().at = report.at.min(now);
+        }
         let (success, slow, failure) = match report.map(|report| &report.outcome) {
             Some(Outcome::Success { slow }) => (1, u64::from(*slow), 0),
             Some(Outcome::Failure(_)) => (0, 0, 1),
@@ -63,13 +64,14 @@ impl Core {
             let breaker = self.table.get_mut(id)?;
             let generation = report.map_or(breaker.generation, |report| report.generation);
             let fresh = successes.saturating_sub(told.ahead);
-            breaker.missed((from, now), worker, (fresh, slow.min(fresh)), generation);
+            breaker.missed((told.known_at, now), worker, (fresh, slow.min(fresh)), generation);
         }
         if failures > 0 {
             let label = self.workers.get(&worker).map(|worker| worker.label.clone()).unwrap_or_default();
             self.touch(now, id, |breaker, turn| {
                 let from = Reporter { connection, worker, label: &label, overtaken: false };
-                breaker.unreported(turn, &from, after, (failures, counts.untold));
+                // Whatever was left out happened after the last report, so no success since then can be older than it.
+                breaker.unreported(turn, &from, told.at, (failures, counts.untold));
             });
         }
         Some(worker)

@@ -55,16 +55,14 @@ pub(crate) struct Registration {
     pub(crate) name: Name,
     /// What the code said of its policy.
     pub(crate) declared: Option<Arc<PolicyPatch>>,
-    /// What the connection has told so far.
-    pub(crate) told: Told,
-    /// When the last call ended that it reported.
-    pub(crate) told_at: Mono,
-    /// Up to when its successes are known, by messages or by readings.
-    pub(crate) known_at: Mono,
+    /// When it was registered.
+    since: Mono,
+    /// What the connection has told so far, if anything.
+    told: Option<Box<Told>>,
 }
 
 /// The totals of a connection's last message.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Told {
     pub(crate) successes: u64,
     pub(crate) slow: u64,
@@ -72,19 +70,43 @@ pub(crate) struct Told {
     /// Successes beyond these that a reading of the lane memory has found: a reading overtakes the messages that wait in
     /// the socket.
     pub(crate) ahead: u64,
+    /// When the last call ended that it reported.
+    pub(crate) at: Mono,
+    /// Up to when its successes are known, by messages or by readings.
+    pub(crate) known_at: Mono,
 }
 
 impl Told {
-    /// The same after a message with these counts. A count that goes back is a peer's lie or a restart, and the new
-    /// baseline.
-    pub(crate) fn and_then(self, counts: Counts) -> Self {
-        let ahead = self.ahead.saturating_sub(counts.successes.saturating_sub(self.successes));
-        Self { successes: counts.successes, slow: counts.slow, failures: counts.failures, ahead }
+    fn nothing(since: Mono) -> Self {
+        Self { successes: 0, slow: 0, failures: 0, ahead: 0, at: since, known_at: since }
+    }
+
+    /// Takes over the counts of a message that came at this time. A count that goes back is a peer's lie or a restart, and
+    /// the new baseline.
+    pub(crate) fn take(&mut self, now: Mono, counts: Counts) {
+        self.ahead = self.ahead.saturating_sub(counts.successes.saturating_sub(self.successes));
+        (self.successes, self.slow, self.failures) = (counts.successes, counts.slow, counts.failures);
+        self.known_at = now;
+    }
+}
+
+impl Registration {
+    pub(crate) fn new(breaker: BreakerId, name: Name, declared: Option<Arc<PolicyPatch>>, now: Mono) -> Self {
+        Self { breaker, name, declared, since: now, told: None }
+    }
+
+    pub(crate) fn told(&self) -> Told {
+        self.told.as_deref().map_or_else(|| Told::nothing(self.since), |told| *told)
+    }
+
+    pub(crate) fn told_mut(&mut self) -> &mut Told {
+        let since = self.since;
+        self.told.get_or_insert_with(|| Box::new(Told::nothing(since)))
     }
 }
 
 // A connection may register names by the ten thousand, and each costs so much beside the name's share of the table.
-const _: () = assert!(size_of::<Registration>() <= 80);
+const _: () = assert!(size_of::<Registration>() <= 48);
 
 impl Connection {
     pub(crate) fn new(worker: WorkerId, uid: u32, charge: Charge) -> Self {
