@@ -3,7 +3,7 @@
 //! Threads that wait share one socket: one of them polls without the lock, the others wait for its signal, so that no
 //! thread waits longer than its own deadline. A caller that has a loop of its own uses the steps and waits there.
 
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 
 use breakerd_proto::{Mono, Name};
 
@@ -21,9 +21,11 @@ pub(crate) struct Attachment {
 }
 
 impl Attachment {
-    pub(crate) fn new(place: Place, alone: Arc<Alone>, now: Mono) -> Self {
-        let inner = Dialogue::new(place, alone, now);
-        Self { inner: Native::new(Mutex::new(inner)), turn: Condvar::new() }
+    pub(crate) fn new(place: Place, alone: Arc<Alone>, now: Mono) -> Arc<Self> {
+        Arc::new_cyclic(|owner| {
+            let inner = Dialogue::new(place, Weak::clone(owner), alone, now);
+            Self { inner: Native::new(Mutex::new(inner)), turn: Condvar::new() }
+        })
     }
 
     /// Whether this process made it. In a forked child everything else here answers that there is no daemon.
@@ -94,6 +96,13 @@ impl Attachment {
         if let Some(mut inner) = self.lock() {
             inner.report(now, name, ticket, settled);
         }
+    }
+
+    /// Whether the daemon has yet to be told something of this breaker; also where another thread is at it. Never waits,
+    /// since it is asked under another connection's lock.
+    pub(crate) fn owes(&self, name: &Name) -> bool {
+        let inner = self.inner.get().map(Mutex::try_lock);
+        inner.is_some_and(|inner| inner.map_or(true, |inner| inner.owes(name)))
     }
 
     /// The socket while there is one.

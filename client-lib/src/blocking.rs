@@ -21,7 +21,7 @@ use crate::dialogue::{Place, Question, Reply, Standing};
 use crate::error::{BadBreaker, CallError, FirstError, OperatorError, ResetError};
 use crate::fallback::Alone;
 use crate::health::Health;
-use crate::judge::{Case, Rule};
+use crate::judge::{Call, Case, Rule};
 use crate::known::Known;
 use crate::operator::{Changes, Operator};
 use crate::options::{BadVariable, Options};
@@ -249,7 +249,7 @@ impl Shared {
 impl Process {
     fn new(options: &Options) -> Self {
         let alone = Arc::new(Alone::new());
-        let main = Arc::new(Attachment::new(Place::of(options), Arc::clone(&alone), Mono::now()));
+        let main = Attachment::new(Place::of(options), Arc::clone(&alone), Mono::now());
         Self { alone, main }
     }
 }
@@ -325,8 +325,7 @@ impl Breaker {
     #[cold]
     fn tell(&self, spot: &Spot, generation: u64, outcome: Outcome) {
         let now = Mono::now();
-        let settled = Settled { generation, permit: 0, at: now, outcome };
-        self.shared.process().main.report(now, &self.known.name, spot.ticket(), settled);
+        spot.report(now, &self.known.name, Settled { generation, permit: 0, at: now, outcome });
     }
 
     /// May I call?
@@ -334,17 +333,14 @@ impl Breaker {
     /// # Errors
     /// [`Rejected`] tells when to try again.
     pub fn admit(&self) -> Result<Permit, Rejected> {
-        let (process, asked) = (self.shared.process(), Mono::now());
-        let case = self.case(&process, asked);
-        if case.rule.mode == Mode::Off {
-            return Ok(case.unguarded());
-        }
-        if let Some(answer) = case.by_board() {
-            return answer;
-        }
-        let deadline = asked.after(SYNC_WAIT_MAX);
+        let call = self.want(Mono::now());
+        call.at_once().unwrap_or_else(|| self.ask(call))
+    }
+
+    fn ask(&self, call: Call<'_>) -> Result<Permit, Rejected> {
+        let (process, deadline) = (self.shared.process(), call.asked.after(SYNC_WAIT_MAX));
         let reply = process.main.ask(&self.known, Question::Query(deadline), deadline);
-        case.decide(Mono::now(), reply)
+        Case { call, attachment: &process.main, alone: &process.alone }.decide(Mono::now(), reply)
     }
 
     /// What it is. As [`Breaker::observe`].
@@ -408,8 +404,9 @@ impl Breaker {
         }
     }
 
-    pub(crate) fn case<'a>(&'a self, process: &'a Process, asked: Mono) -> Case<'a> {
-        Case { rule: self.shared.rule(), known: &self.known, attachment: &process.main, alone: &process.alone, asked }
+    /// A call that is asked for now.
+    pub(crate) fn want(&self, asked: Mono) -> Call<'_> {
+        Call { rule: self.shared.rule(), known: &self.known, asked }
     }
 }
 

@@ -8,16 +8,18 @@
 use std::cell::{Cell as Local, RefCell};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError, Weak};
 
 use breakerd_proto::board::{Header, Shown, Sight, Slot, Text, Word};
 use breakerd_proto::lane::{Cell, SHARED_STRIPE, STRIPES};
 use breakerd_proto::map::{BadMemory, BoardView, Lanes};
 use breakerd_proto::message::Place;
-use breakerd_proto::{Mono, RejectReason, Verdict};
+use breakerd_proto::{Mono, Name, RejectReason, Verdict};
 
+use crate::attachment::Attachment;
 use crate::dialogue::Ticket;
 use crate::fork;
+use crate::session::Settled;
 
 /// What one connection shares with the daemon.
 #[derive(Debug)]
@@ -26,6 +28,8 @@ pub(crate) struct Memory {
     lanes: Lanes,
     /// The connection that it came with.
     pub(crate) ticket: Ticket,
+    /// Over which is told what is no success.
+    owner: Weak<Attachment>,
     /// The process that mapped it.
     life: u64,
     /// Stripes that no thread has.
@@ -50,8 +54,8 @@ pub(crate) struct Spot {
 /// What the board says of a call.
 #[derive(Debug)]
 pub(crate) enum Says {
-    /// The answer.
-    Verdict(Verdict),
+    /// The answer, and whether the policy judges slowness.
+    Verdict(Verdict, bool),
     /// Only the daemon can tell.
     Ask,
 }
@@ -61,11 +65,16 @@ impl Memory {
     ///
     /// # Errors
     /// [`BadMemory`]: then the socket alone serves.
-    pub(crate) fn map(board: &OwnedFd, lanes: &OwnedFd, ticket: Ticket) -> Result<&'static Self, BadMemory> {
+    pub(crate) fn map(
+        [board, lanes]: &[OwnedFd; 2],
+        ticket: Ticket,
+        owner: Weak<Attachment>,
+    ) -> Result<&'static Self, BadMemory> {
         let memory = Self {
             board: BoardView::new(board.as_fd(), ticket.instance)?,
             lanes: Lanes::open(lanes.as_fd())?,
             ticket,
+            owner,
             life: fork::life(),
             free: Mutex::new((0..u8::try_from(SHARED_STRIPE).unwrap_or(0)).rev().collect()),
         };
@@ -183,6 +192,18 @@ impl Spot {
         self.memory.ticket
     }
 
+    /// Tells how a call went that was admitted here. Never waits.
+    pub(crate) fn report(&self, now: Mono, name: &Name, settled: Settled) {
+        if let Some(owner) = self.memory.owner.upgrade() {
+            owner.report(now, name, self.memory.ticket, settled);
+        }
+    }
+
+    /// Whether its connection has yet to tell the daemon something of this breaker; also where another thread is at it.
+    pub(crate) fn is_owed(&self, name: &Name) -> bool {
+        self.memory.owner.upgrade().is_some_and(|owner| owner.owes(name))
+    }
+
     /// Whether it is of this memory.
     pub(crate) fn is_of(&self, memory: &Memory) -> bool {
         std::ptr::eq(self.memory, memory)
@@ -199,18 +220,19 @@ impl Spot {
         let Some((word, until)) = self.slot.deadline().filter(|_| self.is_live() && !self.is_lost()) else {
             return Says::Ask;
         };
-        let generation = word.generation();
+        let (generation, timed) = (word.generation(), word.flags().timed);
+        let admit = || Says::Verdict(Verdict::Admit { generation }, timed);
         let reject = |reason, after: Option<u64>| {
             let state = word.shown().state().0;
-            Says::Verdict(Verdict::Reject { generation, state, reason, retry_after_ms: after })
+            Says::Verdict(Verdict::Reject { generation, state, reason, retry_after_ms: after }, timed)
         };
         let left = || Some(breakerd_proto::clock::ms_up(until.left(now)));
         match word.shown() {
             Shown::Empty => Says::Ask,
-            Shown::Closed | Shown::ForcedClosed | Shown::Off => Says::Verdict(Verdict::Admit { generation }),
+            Shown::Closed | Shown::ForcedClosed | Shown::Off => admit(),
             Shown::ForcedOpen if until == Mono::NEVER => reject(RejectReason::Forced, None),
             Shown::ForcedOpen if now < until => reject(RejectReason::Forced, left()),
-            _ if word.flags().shadow => Says::Verdict(Verdict::Admit { generation }),
+            _ if word.flags().shadow => admit(),
             Shown::Open if now < until => reject(RejectReason::Open, left()),
             Shown::HalfOpen if !word.flags().permit_free && now < until => {
                 let wait = breakerd_proto::limits::PROBING_RETRY_AFTER_MIN;

@@ -5,12 +5,13 @@
 use std::collections::BTreeMap;
 use std::os::fd::RawFd;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use breakerd_proto::limits::{FEATURE_BOARD, FIRST_ATTACH_WAIT_MAX};
 use breakerd_proto::message::{Action, Observed, Welcome};
-use breakerd_proto::{Code, Link as Fleet, Mono, Name, Verdict};
+use breakerd_proto::{Code, Link as Fleet, Mono, Name, Outcome, Verdict};
 
+use crate::attachment::Attachment;
 use crate::connect::connect_now;
 use crate::error::{ConnectError, End};
 use crate::fallback::Alone;
@@ -105,6 +106,8 @@ pub(crate) struct Place {
 /// All of a conversation but its locks and waits.
 pub(crate) struct Dialogue {
     place: Place,
+    /// Whose conversation it is.
+    owner: Weak<Attachment>,
     alone: Arc<Alone>,
     up: Option<Up>,
     away_since: Mono,
@@ -128,9 +131,10 @@ pub(crate) struct Dialogue {
 }
 
 impl Dialogue {
-    pub(crate) fn new(place: Place, alone: Arc<Alone>, now: Mono) -> Self {
+    pub(crate) fn new(place: Place, owner: Weak<Attachment>, alone: Arc<Alone>, now: Mono) -> Self {
         Self {
             place,
+            owner,
             alone,
             up: None,
             away_since: now,
@@ -266,7 +270,6 @@ impl Dialogue {
         if let Err(end) = up.link.flush(&mut up.session.channel) {
             up.session.channel.handle_end(end);
         }
-        up.restore();
         self.drain(now);
     }
 
@@ -318,7 +321,7 @@ impl Dialogue {
             Event::Welcomed(welcome) => {
                 up.fleet = welcome.link;
                 if welcome.features & FEATURE_BOARD != 0 {
-                    up.share(ticket);
+                    up.share(ticket, Weak::clone(&self.owner));
                 }
                 (self.stood, self.first_until, self.warned) = (true, None, false);
                 self.pauses.clear();
@@ -334,7 +337,12 @@ impl Dialogue {
             }
             Event::Verdict { request, name, verdict } => {
                 let rejected = matches!(verdict, Verdict::Reject { .. });
-                let seen = known(&name).and_then(|known| known.handle_verdict(now, ticket.instance, &verdict));
+                let known = known(&name).inspect(|known| match verdict {
+                    // While the probe is out here its end is told before the next question.
+                    Verdict::Probe { .. } => known.withdraw_spot(),
+                    _ => up.heard(known),
+                });
+                let seen = known.and_then(|known| known.handle_verdict(now, ticket.instance, &verdict));
                 let reply = Reply::Verdict(verdict, ticket);
                 if rejected && seen.is_some_and(|seen| !seen.told) {
                     let key = Key { connection: ticket.connection, request };
@@ -347,6 +355,7 @@ impl Dialogue {
             Event::Observed { request, name, observed } => {
                 up.fleet = observed.link;
                 if let Some(known) = known(&name) {
+                    up.heard(known);
                     known.handle_observed(now, ticket.instance, &observed);
                 }
                 match up.unexplained.remove(&request) {
@@ -408,7 +417,7 @@ impl Dialogue {
     fn take_unexplained(&mut self, key: Key) -> Option<Reply> {
         let up = self.up.as_mut()?;
         let why = *up.unexplained.iter().find(|(_, (of, _))| *of == key)?.0;
-        up.session.forget(why);
+        drop(up.session.forget(why));
         self.replies.remove(&key);
         up.unexplained.remove(&why).map(|(_, reply)| reply)
     }
@@ -421,7 +430,13 @@ impl Dialogue {
         if let Some(up) = self.up.as_mut().filter(|up| up.number == key.connection) {
             match came {
                 Some(Reply::Verdict(Verdict::Probe { .. }, _)) => up.session.give_back(key.request),
-                _ => up.session.forget(key.request),
+                _ => {
+                    let asked = up.session.forget(key.request);
+                    // It may be granted a probe before it is forgotten, and the board then shows that none is free.
+                    if let Some(known) = asked.and_then(|name| self.known.get(&name)) {
+                        known.withdraw_spot();
+                    }
+                }
             }
             self.flush(now);
         }
@@ -432,12 +447,19 @@ impl Dialogue {
         // A probe is known to its own connection only, a generation to one life of the daemon.
         let theirs = if settled.permit == 0 { current.instance == ticket.instance } else { current == ticket };
         if let (true, Some(up)) = (theirs, &mut self.up) {
+            // A failure may trip, and a probe decides: the next call is to know, and the board shows it a little later.
+            let decides = matches!(settled.outcome, Outcome::Failure(_) | Outcome::Success { slow: true });
+            if let Some(known) = self.known.get(name).filter(|_| decides || settled.permit != 0) {
+                known.withdraw_spot();
+            }
             up.session.report(name, settled);
             self.flush(now);
-            if let (Some(up), Some(known)) = (&mut self.up, self.known.get(name)) {
-                up.withdraw(known);
-            }
         }
+    }
+
+    /// Whether the daemon has yet to be told something of this breaker.
+    pub(crate) fn owes(&self, name: &Name) -> bool {
+        self.up.as_ref().is_some_and(|up| up.session.owes(name))
     }
 
     pub(crate) fn ticket(&self) -> Option<Ticket> {

@@ -19,7 +19,7 @@ fn ten_seconds_of_silence_hand_over_to_the_fallback_and_one_answer_takes_it_back
     let place = Place { path: daemon.path().to_owned(), service: Some("test".to_owned()), warn: None, board: true };
     let known = Arc::new(Known::new(Name::parse("openai").unwrap(), None, None));
     let start = Mono::now();
-    let mut dialogue = Dialogue::new(place, Arc::clone(&alone), start);
+    let mut dialogue = Dialogue::new(place, Weak::new(), Arc::clone(&alone), start);
     daemon.mute(true);
     assert!(matches!(missed(&mut dialogue, &known, start), Reply::Silent));
     for (ms, absent) in [(50, false), (9_000, false), (9_900, false), (10_100, true), (10_200, true), (20_000, true)] {

@@ -80,20 +80,35 @@ impl Known {
         self.spot.store(spot, Ordering::Release);
     }
 
-    /// Lets calls go by messages, until [`Known::restore_spot`]. False if they do so anyway.
-    pub(crate) fn withdraw_spot(&self) -> bool {
+    /// Takes these places if it has none.
+    pub(crate) fn offer_spot(&self, spot: &'static Spot) {
+        if self.spot().is_none() && self.withdrawn().is_none() {
+            self.set_spot(Some(spot));
+        }
+    }
+
+    /// Lets calls go by messages, until [`Known::restore_spot`]: the next one comes after what was just told.
+    pub(crate) fn withdraw_spot(&self) {
         let spot = self.spot.swap(std::ptr::null_mut(), Ordering::AcqRel);
         if !spot.is_null() {
             self.withdrawn.store(spot, Ordering::Release);
         }
-        !spot.is_null()
+    }
+
+    /// The places that are not looked at for now.
+    #[allow(unsafe_code)]
+    pub(crate) fn withdrawn(&self) -> Option<&'static Spot> {
+        // SAFETY: what is stored is null or came from a `&'static Spot`.
+        unsafe { self.withdrawn.load(Ordering::Acquire).as_ref() }
     }
 
     /// Lets calls look at the board again, unless a connection has told meanwhile where it stands.
     pub(crate) fn restore_spot(&self) {
         let spot = self.withdrawn.swap(std::ptr::null_mut(), Ordering::AcqRel);
-        let none = std::ptr::null_mut();
-        self.spot.compare_exchange(none, spot, Ordering::AcqRel, Ordering::Acquire).ok();
+        if !spot.is_null() {
+            let none = std::ptr::null_mut();
+            self.spot.compare_exchange(none, spot, Ordering::AcqRel, Ordering::Acquire).ok();
+        }
     }
 
     /// The board has told what the breaker is.

@@ -45,8 +45,8 @@ pub struct Permit {
 pub(crate) enum From {
     /// The daemon, over this connection.
     Daemon(Arc<Attachment>, Ticket),
-    /// The daemon's board; what is no success is told over this connection.
-    Board(Arc<Attachment>, &'static Spot),
+    /// The daemon's board, and whether the policy judges slowness.
+    Board(&'static Spot, bool),
     /// This process, in this spell without a daemon.
     Alone(Arc<Alone>, u64),
     /// Nobody judged: the breaker is off here, or the daemon's books are full.
@@ -150,9 +150,12 @@ impl Permit {
         if self.life != fork::life() {
             return;
         }
+        if let (From::Board(spot, false), &Outcome::SUCCESS) = (&self.from, &outcome) {
+            return spot.succeed(); // no clock is read
+        }
         let now = Mono::now();
         let outcome = match (outcome, self.known.slow_after()) {
-            (Outcome::Success { slow: false }, Some(bound)) => {
+            (Outcome::SUCCESS, Some(bound)) => {
                 Outcome::Success { slow: self.answered.unwrap_or(now).since(self.began) > bound }
             }
             (outcome, _) => outcome,
@@ -162,10 +165,10 @@ impl Permit {
                 let settled = Settled { generation: self.generation, permit: self.probe, at: now, outcome };
                 attachment.report(now, &self.known.name, *ticket, settled);
             }
-            From::Board(_, spot) if outcome == Outcome::SUCCESS => spot.succeed(),
-            From::Board(attachment, spot) => {
+            From::Board(spot, _) if outcome == Outcome::SUCCESS => spot.succeed(),
+            From::Board(spot, _) => {
                 let settled = Settled { generation: self.generation, permit: 0, at: now, outcome };
-                attachment.report(now, &self.known.name, spot.ticket(), settled);
+                spot.report(now, &self.known.name, settled);
             }
             From::Alone(alone, spell) => {
                 alone.report(now, &self.known, *spell, (self.generation, self.probe), &outcome);

@@ -187,13 +187,14 @@ impl Session {
     }
 
     /// The asker waits no longer: what it is granted goes back. An answer that comes late still tells what the breaker is.
-    pub(crate) fn forget(&mut self, request: u32) {
+    /// Gives the breaker that a call was asked for.
+    pub(crate) fn forget(&mut self, request: u32) -> Option<Name> {
         let (name, query) = match self.pending.get(&request) {
-            Some(Pending::Query { name, .. }) => (name, true),
-            Some(Pending::Observe(name)) => (name, false),
-            Some(Pending::Register(_) | Pending::Command(_) | Pending::About) | None => return,
+            Some(Pending::Query { name, .. }) => (name.clone(), true),
+            Some(Pending::Observe(name)) => (name.clone(), false),
+            Some(Pending::Register(_) | Pending::Command(_) | Pending::About) | None => return None,
         };
-        let unsent = self.lanes.get_mut(name).is_some_and(|lane| {
+        let unsent = self.lanes.get_mut(&name).is_some_and(|lane| {
             let before = lane.waiting.len();
             lane.waiting.retain(|waiting| *waiting != request);
             lane.waiting.len() < before
@@ -204,6 +205,7 @@ impl Session {
         if query && !unsent {
             self.give_back(request);
         }
+        query.then_some(name)
     }
 
     /// What this request was granted is not wanted after all.

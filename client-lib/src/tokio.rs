@@ -20,7 +20,7 @@ use ::tokio::sync::Notify;
 use ::tokio::time::sleep;
 use arc_swap::ArcSwap;
 use breakerd_proto::message::PolicyPatch;
-use breakerd_proto::{Name, Outcome, State};
+use breakerd_proto::{Mono, Name, Outcome, State};
 
 use crate::blocking::{self, Observation, settle_first};
 use crate::classify::{Terms, by_type};
@@ -212,6 +212,9 @@ impl Breaker {
     /// # Errors
     /// [`Rejected`] tells when to try again.
     pub async fn admit(&self) -> Result<Permit, Rejected> {
+        if let Some(judged) = self.inner.want(Mono::now()).at_once() {
+            return judged.map(Permit::cancellable);
+        }
         let line = self.client.line();
         let judged = match line.ask(|connection| connection.query(&self.inner)).await {
             Some(Answer::Judged(judged)) => judged,

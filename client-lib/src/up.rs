@@ -1,12 +1,13 @@
 //! A connection that stands, or is about to, with what it shares with the daemon.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
-use breakerd_proto::Link as Fleet;
 use breakerd_proto::message::Registered;
+use breakerd_proto::{Link as Fleet, Name};
 
-use crate::board::Memory;
+use crate::attachment::Attachment;
+use crate::board::{Memory, Spot};
 use crate::dialogue::{Key, Reply, Ticket};
 use crate::health::Full;
 use crate::known::Known;
@@ -18,13 +19,13 @@ pub(crate) struct Up {
     pub(crate) link: Arc<Link>,
     pub(crate) session: Session,
     memory: Option<&'static Memory>,
+    /// Where the breakers stand there that it has registered.
+    spots: BTreeMap<Name, &'static Spot>,
     pub(crate) fleet: Fleet,
     /// What it had no room for.
     pub(crate) full: Option<Full>,
     /// Rejections that wait for their reason, by the request that asks for it: a verdict does not tell why.
     pub(crate) unexplained: BTreeMap<u32, (Key, Reply)>,
-    /// Breakers whose calls go by messages until the daemon has been told what it is owed.
-    owing: Vec<Arc<Known>>,
 }
 
 impl Up {
@@ -34,48 +35,49 @@ impl Up {
             link: Arc::new(link),
             session,
             memory: None,
+            spots: BTreeMap::new(),
             fleet: Fleet::Standalone,
             full: None,
             unexplained: BTreeMap::new(),
-            owing: Vec::new(),
         }
     }
 
     /// Takes up the memory that came with the welcome. Without it the socket serves.
-    pub(crate) fn share(&mut self, ticket: Ticket) {
-        let Some([board, lanes]) = self.link.take_memory() else { return };
+    pub(crate) fn share(&mut self, ticket: Ticket, owner: Weak<Attachment>) {
+        let Some(fds) = self.link.take_memory() else { return };
         // In another time namespace the board's deadlines are on another clock.
         if !self.session.has_daemons_clock() {
             return;
         }
-        if let Ok(memory) = Memory::map(&board, &lanes, ticket) {
+        if let Ok(memory) = Memory::map(&fds, ticket, owner) {
             self.session.share(memory);
             self.memory = Some(memory);
         }
     }
 
     /// The daemon has told where a breaker stands on its board.
-    pub(crate) fn place(&self, known: &Known, registered: &Registered) {
+    pub(crate) fn place(&mut self, known: &Known, registered: &Registered) {
         let place = self.memory.zip(registered.place);
         if let Some(spot) = place.and_then(|(memory, place)| memory.spot(place, registered.lane)) {
+            self.spots.insert(known.name.clone(), spot);
             known.set_spot(Some(spot));
         }
     }
 
-    /// The socket has not taken all that the daemon is to know of this breaker, and a call that only looks at the board
-    /// would tell it no sooner: the next ones go by messages.
-    pub(crate) fn withdraw(&mut self, known: &Arc<Known>) {
-        if self.session.owes(&known.name) && known.withdraw_spot() {
-            self.owing.push(Arc::clone(known));
+    /// The daemon has answered on this breaker, and so has read what was told before the question: calls look at the board
+    /// again, unless the socket has yet to take something. Should the connection be over whose word was taken of where the
+    /// breaker stands, it is known here too.
+    pub(crate) fn heard(&self, known: &Known) {
+        let owes = match known.withdrawn() {
+            Some(spot) if self.memory.is_some_and(|memory| spot.is_of(memory)) => self.session.owes(&known.name),
+            Some(spot) => spot.is_owed(&known.name),
+            None => false,
+        };
+        if !owes {
+            known.restore_spot();
         }
-    }
-
-    /// Breakers of which all is told are looked at on the board again.
-    pub(crate) fn restore(&mut self) {
-        if !self.owing.is_empty() {
-            let session = &self.session;
-            let told = self.owing.extract_if(.., |known| !session.owes(&known.name));
-            told.for_each(|known| known.restore_spot());
+        if let Some(spot) = self.spots.get(&known.name) {
+            known.offer_spot(spot);
         }
     }
 

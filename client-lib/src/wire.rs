@@ -131,6 +131,11 @@ impl Connection {
         self.renew();
         let asked = Mono::now();
         let deadline = asked.after(ASYNC_WAIT_MAX);
+        if let What::Query = what
+            && let Some(judged) = breaker.want(asked).at_once()
+        {
+            return Asked::Answered(Answer::Judged(judged));
+        }
         if self.shared.options.mode == Mode::Off {
             return Asked::Answered(self.answer(breaker, &what, asked, Reply::Absent));
         }
@@ -189,16 +194,7 @@ impl Connection {
     }
 
     fn judge(&self, process: &Process, breaker: &Breaker, asked: Mono, reply: Reply) -> Result<Permit, Rejected> {
-        let case = Case {
-            rule: self.shared.rule(),
-            known: &breaker.known,
-            attachment: &self.attachment,
-            alone: &process.alone,
-            asked,
-        };
-        if case.rule.mode == Mode::Off {
-            return Ok(case.unguarded());
-        }
+        let case = Case { call: breaker.want(asked), attachment: &self.attachment, alone: &process.alone };
         case.decide(Mono::now(), reply)
     }
 
@@ -223,7 +219,7 @@ impl Drop for Connection {
 
 fn attachment(shared: &Shared) -> Arc<Attachment> {
     let process = shared.process();
-    Arc::new(Attachment::new(Place::of(&shared.options), Arc::clone(&process.alone), Mono::now()))
+    Attachment::new(Place::of(&shared.options), Arc::clone(&process.alone), Mono::now())
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ import threading
 from typing import Any, Callable, List, Tuple
 
 import pytest
-from world import Daemon, until
+from world import Daemon, bounded, until
 
 import breakerd
 
@@ -171,17 +171,20 @@ def test_a_worker_that_is_killed_with_the_probe_gives_it_back(make_daemon: Calla
     trip("openai", 3)
     until(lambda: guard.observe().retry_after == 0.0)
     read, write = os.pipe()
+    life, held = os.pipe()
     pid = os.fork()
     if pid == 0:
         permit: Any = breakerd.breaker("openai").admit()
+        if os.fork() == 0:  # it has the socket open and never calls, until its grandparent lets it go
+            os.close(held)
+            os.read(life, 1)
+            os._exit(0)
         os.write(write, b"p" if permit.is_probe else b"-")
         threading.Event().wait()
     assert os.read(read, 1) == b"p"
     with pytest.raises(breakerd.Rejected) as caught:
         guard.admit()
     assert caught.value.reason == "probing"
-    os.kill(pid, 9)
-    os.waitpid(pid, 0)
 
     def admitted() -> bool:
         try:
@@ -191,5 +194,9 @@ def test_a_worker_that_is_killed_with_the_probe_gives_it_back(make_daemon: Calla
         permit.success()
         return permit.is_probe
 
-    until(admitted, 2)
+    with bounded("the permit of a killed worker is back", 0.05):
+        os.kill(pid, 9)
+        until(admitted, 2)
+    os.waitpid(pid, 0)
+    os.close(held)
     assert guard.state == "closed"

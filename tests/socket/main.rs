@@ -10,6 +10,7 @@ mod half_open;
 mod operate;
 mod pages;
 mod quota;
+mod stall;
 mod tokio_client;
 mod untold;
 mod watch;
