@@ -57,9 +57,9 @@ def four(started: Started) -> Server:
 
 
 @pytest.fixture
-def own_four(daemon: Daemon, serve: Callable[..., Server]) -> Server:
-    """Four workers of one test."""
-    return serve(*UVICORN, "--workers", "4")
+def two(daemon: Daemon, serve: Callable[..., Server]) -> Server:
+    """Two workers of one test's own, to be ended."""
+    return serve(*UVICORN, "--workers", "2")
 
 
 def check(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -204,16 +204,15 @@ def ask_until_admitted(server: Server) -> List[Dict[str, Any]]:
         return until(admitted)
 
 
-def test_ctrl_c_ends_it_within_a_second_without_a_traceback(own_four: Server, daemon: Daemon) -> None:
-    own_four.by_worker(4)
-    own_four.call("POST", "/trigger-failure/openai")
-    assert own_four.stop(signal.SIGINT) < 10.0, "a second, and ten times that on a machine that is busy elsewhere"
-    assert "Traceback" not in own_four.log()
+def test_ctrl_c_ends_it_within_a_second_without_a_traceback(two: Server, daemon: Daemon) -> None:
+    two.by_worker(2)
+    two.call("POST", "/trigger-failure/openai")
+    assert two.stop(signal.SIGINT) < 10.0, "a second, and ten times that on a machine that is busy elsewhere"
+    assert "Traceback" not in two.log()
     until(lambda: daemon.workers() == [])
 
 
-def test_a_killed_worker_is_gone_at_once(daemon: Daemon, serve: Callable[..., Server]) -> None:
-    two = serve(*UVICORN, "--workers", "2")
+def test_a_killed_worker_is_gone_at_once(two: Server, daemon: Daemon) -> None:
     worker = next(iter(two.by_worker(2)))
     os.kill(int(worker), signal.SIGKILL)
     until(lambda: all(f"[{worker}]" not in one["label"] for one in daemon.workers()), 2)
