@@ -8,7 +8,7 @@ import sys
 from typing import Any, Dict, Iterator, List
 
 import pytest
-from world import APPS, Daemon, Server, script, until
+from world import APPS, Daemon, Redis, Server, script, until
 
 import breakerd
 
@@ -23,12 +23,9 @@ class Worker(Server):
 
 
 @pytest.fixture
-def tasks(place: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """The tasks' module, with its broker in this test's directory."""
-    (place / "queue").mkdir()
-    (place / "control").mkdir()
-    (place / "results").mkdir()
-    monkeypatch.setenv("CELERY_PLACE", str(place))
+def tasks(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The tasks' module, with this test's Redis for broker and results."""
+    monkeypatch.setenv("CELERY_REDIS", redis.url)
     monkeypatch.syspath_prepend(str(APPS))
     sys.modules.pop("tasks", None)
     return importlib.import_module("tasks")

@@ -3,25 +3,63 @@
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import os
+import pathlib
 import re
 import shutil
 import signal
 import subprocess
 import sys
-from typing import Any, Callable, Dict, List
+import tempfile
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple
 
 import pytest
-from world import EXAMPLES, Daemon, Server, binary, bounded, free_port, script, states, until
+from world import EXAMPLES, Daemon, Server, beside, binary, bounded, script, states, until
 
 UVICORN = (script("uvicorn"), "test_multiworker_fastapi:app", "--host", "127.0.0.1", "--port", "{port}")
 REPEATS = int(os.environ.get("REPEATS", "5"))
 
 
+NAMES = ("openai", "anthropic", "vertexai")
+
+
+class Started(NamedTuple):
+    """Four workers beside one daemon, and what each worker answered before anything was asked of it."""
+
+    server: Server
+    daemon: Daemon
+    at_first: Dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def started() -> Iterator[Started]:
+    """What the tests share that leave workers, daemon and settings as they are: four workers take seconds to start."""
+    with tempfile.TemporaryDirectory(prefix="bk-") as directory, contextlib.ExitStack() as stack:
+        place = pathlib.Path(directory)
+        daemon = Daemon(place).start()
+        stack.callback(daemon.stop)
+        server = Server.on_a_free_port([*UVICORN, "--workers", "4"], place, EXAMPLES, **beside(daemon))
+        stack.callback(server.stop)
+        yield Started(server.ready(), daemon, server.by_worker(4))
+
+
 @pytest.fixture
-def four(daemon: Daemon, serve: Callable[..., Server]) -> Server:
-    """Four workers beside one daemon."""
-    return serve(*UVICORN, "--workers", "4")
+def four(started: Started) -> Server:
+    """The shared four, closed and without failures at the test's beginning."""
+    server = started.server
+    for name in NAMES:
+        assert server.call("POST", f"/reset/{name}")["circuit_breaker_state"] == "closed"
+    answers = server.by_worker(4)
+    assert {seen for name in NAMES for seen in states(answers, name).values()} == {("closed", 0)}
+    assert set(answers) == set(started.at_first), "the workers are those that were started"
+    return server
+
+
+@pytest.fixture
+def two(daemon: Daemon, serve: Callable[..., Server]) -> Server:
+    """Two workers of one test's own, to be ended."""
+    return serve(*UVICORN, "--workers", "2")
 
 
 def check(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -46,8 +84,8 @@ def test_the_checker_prints_the_table_and_the_claims(four: Server) -> None:
         assert "After POST /reset/openai all 4 workers are closed with 0 failures." in table
 
 
-def test_the_shapes_of_the_original_app(four: Server) -> None:
-    status = four.get("/status")
+def test_the_shapes_of_the_original_app(four: Server, started: Started) -> None:
+    status = next(iter(started.at_first.values()))
     assert list(status) == [
         "worker_id", "providers", "uptime", "sync_enabled", "sync_backend", "health", "http",
     ]
@@ -87,7 +125,7 @@ def test_the_shapes_of_the_original_app(four: Server) -> None:
 
 
 def test_none_admitted_is_503_with_retry_after(four: Server) -> None:
-    for name in ("openai", "anthropic", "vertexai"):
+    for name in NAMES:
         four.call("POST", f"/trigger-failure/{name}")
     refused = four.call("POST", "/chat", {"message": "hello"})
     assert refused["http"] == 503 and int(refused["retry_after"]) >= 1
@@ -116,20 +154,20 @@ def test_the_manual_way(four: Server) -> None:
     assert set(states(four.by_worker(4)).values()) == {("closed", 0)}
 
 
-def test_each_worker_says_how_it_stands(four: Server, daemon: Daemon) -> None:
+def test_each_worker_says_how_it_stands(four: Server, started: Started) -> None:
     for worker in four.by_worker(4):
         assert f"Worker {worker} starting up..." in four.log()
         stand = r"daemon \d+\.\d+\.\d+, standalone"
         ready = rf"Worker {worker} ready: {stand}\n  openai     - State: closed     Failures: 0\n"
         assert re.search(ready, four.log())
-    assert len(daemon.workers()) == 4
+    assert len(started.daemon.workers()) == 4
 
 
 def test_a_fifth_worker_started_after_the_trip_is_rejected_on_its_first_call(
-    four: Server, serve: Callable[..., Server], provider: Server
+    four: Server, started: Started, serve: Callable[..., Server], provider: Server
 ) -> None:
     four.call("POST", "/trigger-failure/openai")
-    fifth = serve(*UVICORN, PROVIDER_URL=f"{provider.url}/v1")
+    fifth = serve(*UVICORN, PROVIDER_URL=f"{provider.url}/v1", BREAKERD_SOCKET=started.daemon.socket)
     assert fifth.call("POST", "/chat", {"message": "hello", "provider": "openai"})["http"] == 503
     assert provider.get("/hits")["hits"] == 0
     assert list(states(fifth.by_worker(1)).values()) == [("open", 0)]
@@ -166,16 +204,16 @@ def ask_until_admitted(server: Server) -> List[Dict[str, Any]]:
         return until(admitted)
 
 
-def test_ctrl_c_ends_it_within_a_second_without_a_traceback(four: Server, daemon: Daemon) -> None:
-    four.by_worker(4)
-    four.call("POST", "/trigger-failure/openai")
-    assert four.stop(signal.SIGINT) < 10.0, "a second, and ten times that on a machine that is busy elsewhere"
-    assert "Traceback" not in four.log()
+def test_ctrl_c_ends_it_within_a_second_without_a_traceback(two: Server, daemon: Daemon) -> None:
+    two.by_worker(2)
+    two.call("POST", "/trigger-failure/openai")
+    assert two.stop(signal.SIGINT) < 10.0, "a second, and ten times that on a machine that is busy elsewhere"
+    assert "Traceback" not in two.log()
     until(lambda: daemon.workers() == [])
 
 
-def test_a_killed_worker_is_gone_at_once(four: Server, daemon: Daemon) -> None:
-    worker = next(iter(four.by_worker(4)))
+def test_a_killed_worker_is_gone_at_once(two: Server, daemon: Daemon) -> None:
+    worker = next(iter(two.by_worker(2)))
     os.kill(int(worker), signal.SIGKILL)
     until(lambda: all(f"[{worker}]" not in one["label"] for one in daemon.workers()), 2)
 
@@ -200,11 +238,8 @@ def test_the_checker_does_not_stop_until_it_has_seen_all(four: Server) -> None:
 
 def test_run_makes_a_daemon_for_one_command(place: Any) -> None:
     """`breakerd run -- uvicorn …` in the example's folder, with its own `breakerd.toml`."""
-    port = free_port()
-    server = Server(
-        [binary(), "run", "--", *(part.replace("{port}", str(port)) for part in UVICORN), "--workers", "4"],
-        port, place, EXAMPLES, BREAKERD_SOCKET="",
-    )
+    command = [binary(), "run", "--", *UVICORN, "--workers", "4"]
+    server = Server.on_a_free_port(command, place, EXAMPLES, BREAKERD_SOCKET="")
     try:
         server.ready()
         done = check("--url", server.url)

@@ -58,12 +58,12 @@ def test_uvicorn_reload(daemon: Daemon, serve: Callable[..., Server], place: pat
 @pytest.mark.parametrize("preload", [False, True])
 def test_gunicorn_with_uvicorns_worker(daemon: Daemon, serve: Callable[..., Server], preload: bool) -> None:
     options = ["--preload"] if preload else []
-    server = serve(*gunicorn("-k", "uvicorn_worker.UvicornWorker", "--workers", "4", *options, FASTAPI))
-    server.by_worker(4)
+    server = serve(*gunicorn("-k", "uvicorn_worker.UvicornWorker", "--workers", "2", *options, FASTAPI))
+    server.by_worker(2)
     tripper = str(server.call("POST", "/trigger-failure/openai")["worker_id"])
-    agree(server, tripper, 5, 4)
+    agree(server, tripper, 5, 2)
     server.call("POST", "/reset/openai")
-    assert set(states(server.by_worker(4)).values()) == {("closed", 0)}
+    assert set(states(server.by_worker(2)).values()) == {("closed", 0)}
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from typing import Any, Callable, Dict, Iterator, List, Optional, TypeVar
+from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, TypeVar
 
 T = TypeVar("T")
 
@@ -136,6 +136,12 @@ class Daemon:
         return {name: value for name, value in os.environ.items() if not name.startswith("BREAKERD_")}
 
 
+def beside(daemon: Daemon) -> Dict[str, str]:
+    """The environment of a server that belongs to one daemon, where no test's own environment is set up yet."""
+    without = {name: "" for name in os.environ if name.startswith("BREAKERD_")}
+    return {**without, "BREAKERD_SOCKET": daemon.socket}
+
+
 class Server:
     """A command that serves HTTP on loopback, with its log."""
 
@@ -151,6 +157,12 @@ class Server:
                 command, stdout=log, stderr=subprocess.STDOUT, cwd=cwd, start_new_session=True,
                 env={name: value for name, value in settings.items() if value},
             )
+
+    @classmethod
+    def on_a_free_port(cls, command: Sequence[str], directory: pathlib.Path, cwd: pathlib.Path, **env: str) -> Server:
+        """``{port}`` in the command is a free port."""
+        port = free_port()
+        return cls([part.replace("{port}", str(port)) for part in command], port, directory, cwd, **env)
 
     def log(self) -> str:
         return self.log_path.read_text(errors="replace")

@@ -1,26 +1,20 @@
-"""Celery tasks under a guard, over a broker of files: no network."""
+"""Celery tasks under a guard, over the Redis that ``CELERY_REDIS`` names."""
 
 from __future__ import annotations
 
 import asyncio
 import os
-import pathlib
 from typing import Tuple
 
 from celery import Celery
 
 import breakerd
 
-PLACE = pathlib.Path(os.environ["CELERY_PLACE"])
-QUEUE = PLACE / "queue"
 GUARD = breakerd.breaker("openai")
 
-app = Celery("tasks", broker="filesystem://", backend=f"file://{PLACE / 'results'}")
+REDIS = os.environ["CELERY_REDIS"]
+app = Celery("tasks", broker=REDIS, backend=REDIS)
 app.conf.update(
-    broker_transport_options={
-        "data_folder_in": str(QUEUE), "data_folder_out": str(QUEUE), "control_folder": str(PLACE / "control"),
-        "polling_interval": 0.02,
-    },
     worker_prefetch_multiplier=1, worker_send_task_events=False, task_acks_late=True, result_extended=False,
     broker_connection_retry_on_startup=True,
 )
