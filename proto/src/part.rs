@@ -96,7 +96,7 @@ pub struct LastFailure {
 /// A policy or a part of one: what is absent is decided elsewhere.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct PolicyPatch {
-    /// Failures in a row that trip; 0 for never.
+    /// Failures in a row of one worker that trip, one more of all together; 0 for never.
     pub consecutive_failures: Option<u32>,
     /// The part of calls that failed, 0 to 1, at which it trips.
     pub failure_rate: Option<Rules>,

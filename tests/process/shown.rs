@@ -38,7 +38,7 @@ fn the_policy_in_force_shows_whole() {
     worker.lane("pay/psp");
     let one = said(&daemon, &["status", "pay/psp"]);
     for line in [
-        "policy  trips at 3 failures in a row, or 50 % failed of at least 20 calls within 30s, or 3 slow of the last 10 calls",
+        "policy  trips at 3 failures in a row (4 over all workers), or 50 % failed of at least 20 calls within 30s, or 3 slow of the last 10 calls",
         "        cooldown 1m x1 to 1m, jitter 0, forgotten 1m after a recovery",
         "        1 probe at a time, each for at most 2m, 1 success recovers, undecided for at most 10m",
         "        slow after 2s, hung after 10s, 401 and 403 ignored, without a daemon each process alone, over quota admitted",

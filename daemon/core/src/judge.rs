@@ -72,12 +72,12 @@ impl Breaker {
         lane.failures = lane.failures.saturating_add(1);
         let (own, began) = lane.fail(self.generation, at);
         let pooled = self.window.fail(&self.policy.trip, at);
-        let long = |run: u32| (1..=run).contains(&self.policy.trip.consecutive_failures);
+        let (own_trips, pooled_trips) = (self.policy.trip.by_own_run(own), self.policy.trip.by_pooled_run(pooled));
         let held = self.window.held(&self.policy.trip, Fault::Failed, turn.now);
-        let (kind, agreed) = (&failure.kind, long(pooled) || held.is_some());
+        let (kind, agreed) = (&failure.kind, pooled_trips || held.is_some());
         let why = match held {
-            _ if long(own) => format!("{own} consecutive failures, last {kind}"),
-            _ if long(pooled) => format!("{pooled} consecutive failures over all workers, last {kind}"),
+            _ if own_trips => format!("{own} consecutive failures, last {kind}"),
+            _ if pooled_trips => format!("{pooled} consecutive failures over all workers, last {kind}"),
             Some(held) => format!("{held} failed, last {kind}"),
             None => return,
         };
