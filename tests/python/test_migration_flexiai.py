@@ -16,7 +16,7 @@ def _(daemon: Daemon) -> None:
     failing = "breakerd.breaker({name!r}).admit().fail('http-503')".format(name=name)
     for _ in range(4):
         in_another_process(daemon, name, failing)
-    assert in_another_process(daemon, name) == "open", "one failure in each of four workers is four in a row, one more than of one"
+    assert in_another_process(daemon, name) == "open", "one failure in each of four workers is four in a row"
 
 
 @row("FlexiAI", "`recovery_timeout: 60`")
