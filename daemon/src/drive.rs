@@ -11,9 +11,9 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use breakerd_core::fleet::Keys;
-use breakerd_core::{ActivePermit, Change, ConnectionId, Core};
+use breakerd_core::{ActivePermit, Change, ConnectionId, Core, What};
 use breakerd_proto::message::{Answer, Bye, Changed, Lagged, ToClient};
-use breakerd_proto::{Code, Failure, Link, Mono};
+use breakerd_proto::{Code, Failure, Link, Mode, Mono};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, mpsc};
 
@@ -399,5 +399,9 @@ fn log(change: &Change) {
     let (name, view) = (&change.name, &change.view);
     let (what, by, why) = (change.what.word(), view.by.as_str(), view.why.as_str());
     let retry_ms = view.retry_after_ms;
-    tracing::info!(what, %name, from = %change.from, to = %view.state, generation = view.generation, ?retry_ms, by, why);
+    // A mode has an author of its own: the view's is the state's.
+    let (by, why) = if change.what == What::Mode { (view.mode_by.as_str(), view.mode_why.as_str()) } else { (by, why) };
+    let mode = (view.mode != Mode::On || change.what == What::Mode).then(|| view.mode.word());
+    let (from, to) = (change.from, view.state);
+    tracing::info!(what, %name, %from, %to, mode, generation = view.generation, ?retry_ms, by, why);
 }

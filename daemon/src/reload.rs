@@ -72,8 +72,15 @@ impl Drive {
         self.config = read;
         let changed = self.core.handle_settings(now, self.config.breakers.clone());
         tracing::info!("reloaded; {changed} breakers in use have another policy than before");
+        if other {
+            self.tell_reloaded();
+        }
+    }
+
+    /// Policies may be others than before: workers learn theirs with their next calls.
+    pub(crate) fn tell_reloaded(&self) {
         let workers = self.peers.values().filter(|peer| peer.id.is_some() && peer.door == Door::Worker);
-        for worker in workers.filter(|_| other) {
+        for worker in workers {
             worker.outbox.send(&ToClient::Reloaded(Reloaded {}));
         }
     }

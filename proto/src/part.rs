@@ -13,6 +13,10 @@ pub struct View {
     pub forced: Option<Override>,
     /// Whether it acts.
     pub mode: Mode,
+    /// The operator who set this host's mode; empty where the configuration says it.
+    pub mode_by: String,
+    /// Why the operator did.
+    pub mode_why: String,
     /// The daemon's count of its changes.
     pub generation: u64,
     /// When it will let a probe through, in milliseconds from now; zero when it would now or is closed.
@@ -44,6 +48,11 @@ pub struct BreakerRow {
     pub permits_out: u32,
     /// Probes that succeeded in this half-open.
     pub successes: u32,
+    /// How long the cooldown is, or was that half-open follows, in milliseconds; zero when closed. Beneath an override
+    /// too.
+    pub cooldown_ms: u64,
+    /// The backoff's step: how often it has reopened, or tripped again too soon, since it was last well.
+    pub step: u32,
 }
 
 /// One worker's lane in a description.
@@ -197,4 +206,9 @@ pub enum Action {
     },
     /// Take the override away.
     Release,
+    /// Set this host's mode.
+    Mode {
+        /// Which; none for what the configuration says.
+        to: Option<Mode>,
+    },
 }

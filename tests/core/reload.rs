@@ -45,6 +45,19 @@ fn a_run_that_is_long_enough_by_the_new_policy_trips_with_the_next_failure() {
 }
 
 #[test]
+fn an_operators_mode_lies_over_that_of_the_settings() {
+    let (mut host, lane) = host(3);
+    host.command("openai", Action::Mode { to: Some(Mode::Shadow) });
+    let off = PolicyPatch { mode: Some(Mode::Off), ..policy() };
+    reload(&mut host, Settings { default: off, ..Settings::default() });
+    assert_eq!((host.view("openai").mode, host.changes()), (Mode::Shadow, vec!["mode"]));
+    host.fail(lane, 3);
+    assert_eq!(host.view("openai").state, State::Open, "in its own books");
+    host.command("openai", Action::Mode { to: None });
+    assert_eq!(host.view("openai").mode, Mode::Off);
+}
+
+#[test]
 fn an_open_breaker_keeps_its_deadline_and_a_probe_its_permit() {
     let (mut host, lane) = host(3);
     host.fail(lane, 3);

@@ -78,6 +78,13 @@ pub(crate) struct Forced {
     pub(crate) because: Because,
 }
 
+/// An operator's word on the host's mode, in place of the configuration's.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Ordered {
+    pub(crate) mode: Mode,
+    pub(crate) because: Because,
+}
+
 /// Who reports.
 pub(crate) struct Reporter<'a> {
     pub(crate) connection: ConnectionId,
@@ -114,6 +121,7 @@ pub(crate) struct Breaker {
     pub(crate) host: Cell,
     pub(crate) joint: Joint,
     pub(crate) forced: Option<Forced>,
+    pub(crate) ordered: Option<Ordered>,
     pub(crate) window: Window,
     pub(crate) backoff: Backoff,
     /// The newest success of any worker of the host.
@@ -137,6 +145,7 @@ impl Breaker {
             host: Cell { since: now, ..Cell::default() },
             joint: Joint::default(),
             forced: None,
+            ordered: None,
             window: Window::default(),
             backoff: Backoff::default(),
             succeeded: Mono::default(),
@@ -146,6 +155,11 @@ impl Breaker {
             asked: now,
             failures_total: 0,
         }
+    }
+
+    /// Whether it acts: by an operator's word, else by its policy.
+    pub(crate) fn mode(&self) -> Mode {
+        self.ordered.as_ref().map_or(self.policy.mode, |ordered| ordered.mode)
     }
 
     /// What is shown: an override's state, else the ruling cell's.
@@ -160,7 +174,7 @@ impl Breaker {
 
     /// A breaker that only watches has its own books, and in them the fleet has no say.
     pub(crate) fn fleet_rules(&self) -> bool {
-        self.joint.cell.state != State::Closed && self.policy.mode == Mode::On
+        self.joint.cell.state != State::Closed && self.mode() == Mode::On
     }
 
     pub(crate) fn ruling_mut(&mut self) -> &mut Cell {
@@ -178,7 +192,7 @@ impl Breaker {
     pub(crate) fn find_probe(&self, now: Mono, stand: Stand) -> Finding {
         let cell = self.ruling();
         match (&self.forced, cell.state) {
-            _ if self.policy.mode == Mode::Off => self.admit(),
+            _ if self.mode() == Mode::Off => self.admit(),
             (Some(forced), _) => Finding::Verdict(self.forced_verdict(forced, now)),
             (None, State::Closed) => self.admit(),
             (None, State::Open) if now < cell.until => self.refuse(RejectReason::Open, now),
@@ -196,7 +210,7 @@ impl Breaker {
 
     /// A rejection, where the breaker acts.
     fn refuse(&self, reason: RejectReason, now: Mono) -> Finding {
-        match self.policy.mode {
+        match self.mode() {
             Mode::On => Finding::Verdict(self.reject(reason, now)),
             Mode::Shadow | Mode::Off => self.admit(),
         }

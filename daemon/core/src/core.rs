@@ -206,9 +206,9 @@ impl Core {
     pub fn command(&mut self, now: Mono, author: &str, command: &Command) -> Result<Done, Refusal> {
         let name = Name::parse(&command.name)?;
         let id = match command.action {
-            // A force is prepared before an outage as often as in one, so the name need not be in use yet.
-            Action::Force { .. } => self.ensure(now, NOBODY, &name, None)?,
-            Action::Reset | Action::Release => self.known(&name)?,
+            // A force or a mode is prepared before an outage as often as in one, so the name need not be in use yet.
+            Action::Force { .. } | Action::Mode { to: Some(_) } => self.ensure(now, NOBODY, &name, None)?,
+            Action::Reset | Action::Release | Action::Mode { to: None } => self.known(&name)?,
         };
         let because = Because::new(author, &printable(&command.because));
         self.touch(now, id, |breaker, turn| match command.action {
@@ -218,9 +218,11 @@ impl Core {
                 breaker.force(turn, to, end, because);
             }
             Action::Release => breaker.release(turn, because),
+            Action::Mode { to } => breaker.order(turn, to, because),
         });
         let view = self.table.get(id).map(|breaker| breaker.view(now)).ok_or_else(no_connection)?;
-        let fleet = self.link() == breakerd_proto::Link::Joined;
+        let host_only = matches!(command.action, Action::Mode { .. });
+        let fleet = !host_only && self.link() == breakerd_proto::Link::Joined;
         Ok(Done { request: command.request, view, fleet })
     }
 

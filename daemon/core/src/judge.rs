@@ -15,13 +15,13 @@ impl Breaker {
 
     /// Whether outcomes count at all: closed, by nobody's word but its own.
     pub(crate) fn gathers(&self) -> bool {
-        self.forced.is_none() && self.ruling().state == State::Closed && self.policy.mode != Mode::Off
+        self.forced.is_none() && self.ruling().state == State::Closed && self.mode() != Mode::Off
     }
 
     /// Successes that the counts show and no report told. They have no stamps, so they trip nothing by themselves: they end
     /// runs and stand in the windows, as of now and the slow ones first, for the next report to be judged with.
     pub(crate) fn missed(&mut self, now: Mono, worker: WorkerId, (successes, slow): (u64, u64), generation: u64) {
-        if self.policy.mode == Mode::Off || successes == 0 {
+        if self.mode() == Mode::Off || successes == 0 {
             return;
         }
         self.succeeded = self.succeeded.max(now);

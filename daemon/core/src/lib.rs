@@ -56,6 +56,6 @@ pub use crate::pattern::{BadPattern, Pattern};
 pub use crate::policy::{BadPolicy, Policy, Probe, Trip, check_patch};
 pub use crate::refusal::Refusal;
 pub use crate::settings::{BadSettings, PatternPolicy, Quotas, Settings};
-pub use crate::snapshot::{SavedBreaker, SavedForce, Snapshot};
+pub use crate::snapshot::{SavedBreaker, SavedForce, SavedMode, Snapshot};
 pub use crate::solo::Solo;
 pub use crate::worker::{ConnectionId, WorkerId};

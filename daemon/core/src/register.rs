@@ -33,7 +33,7 @@ impl Core {
         };
         let id = self.lane(now, connection, lane)?;
         let breaker = self.table.get(id).ok_or_else(no_connection)?;
-        let (policy, view) = (Box::new(breaker.policy.to_patch()), breaker.view(now));
+        let (policy, view) = (Box::new(breaker.policy_in_force()), breaker.view(now));
         Ok(Registered { request: register.request, lane, policy, view })
     }
 

@@ -7,10 +7,10 @@
 
 use std::sync::Arc;
 
-use breakerd_proto::Mono;
+use breakerd_proto::{Mode, Mono};
 
-use crate::breaker::{Breaker, Turn};
-use crate::change::What;
+use crate::breaker::{Breaker, Ordered, Turn};
+use crate::change::{Because, What};
 use crate::core::Core;
 use crate::policies::Ruled;
 use crate::settings::Settings;
@@ -41,11 +41,26 @@ impl Core {
 impl Breaker {
     /// Goes by this policy from here on.
     fn adopt(&mut self, turn: &mut Turn<'_>, ruled: Ruled) {
-        let (from, mode) = (self.state(), self.policy.mode);
+        let (from, mode) = (self.state(), self.mode());
         self.policy = Arc::clone(&ruled.policy);
         self.declared = ruled.declared;
-        if self.policy.mode != mode {
+        if self.mode() != mode {
             self.change(turn, from, What::Mode);
+        }
+    }
+
+    /// An operator's word on the host's mode; with none the policy's holds again. Lasts until the next such word, reloads
+    /// and restarts in between included.
+    pub(crate) fn order(&mut self, turn: &mut Turn<'_>, to: Option<Mode>, because: Because) {
+        if to.is_none() && self.ordered.is_none() {
+            return;
+        }
+        let from = self.state();
+        // The record of the change names its author, also where it takes the word away.
+        self.ordered = Some(Ordered { mode: to.unwrap_or(self.policy.mode), because });
+        self.change(turn, from, What::Mode);
+        if to.is_none() {
+            self.ordered = None;
         }
     }
 }

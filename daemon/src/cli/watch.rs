@@ -87,6 +87,8 @@ mod tests {
                 state: State::Open,
                 forced: None,
                 mode: Mode::On,
+                mode_by: String::new(),
+                mode_why: String::new(),
                 generation: 2,
                 retry_after_ms: Some(14_900),
                 age_ms: 0,
