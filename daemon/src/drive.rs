@@ -315,6 +315,9 @@ impl Drive {
             self.save_at = self.save_at.or(Some(now.after(SNAPSHOT_DELAY)));
             self.tell(change);
         }
+        if let Some(reruled) = self.core.poll_reruled() {
+            self.reruled(reruled);
+        }
         while let Some((id, request, verdict)) = self.core.poll_answer() {
             if let Some(peer) = self.peers.values().find(|peer| peer.id == Some(id)) {
                 peer.outbox.send(&Answer { request, verdict }.into());
@@ -400,7 +403,11 @@ fn log(change: &Change) {
     let (what, by, why) = (change.what.word(), view.by.as_str(), view.why.as_str());
     let retry_ms = view.retry_after_ms;
     // A mode has an author of its own: the view's is the state's.
-    let (by, why) = if change.what == What::Mode { (view.mode_by.as_str(), view.mode_why.as_str()) } else { (by, why) };
+    let (by, why) = match (change.what, view.mode_by.as_str()) {
+        (What::Mode, "") => ("breakerd", "the configuration"),
+        (What::Mode, by) => (by, view.mode_why.as_str()),
+        _ => (by, why),
+    };
     let mode = (view.mode != Mode::On || change.what == What::Mode).then(|| view.mode.word());
     let (from, to) = (change.from, view.state);
     tracing::info!(what, %name, %from, %to, mode, generation = view.generation, ?retry_ms, by, why);

@@ -18,8 +18,10 @@ fn host(failures: u32) -> (Host, Lane) {
     (host, lane)
 }
 
+/// Brings the settings to every breaker, and tells how many have another policy then.
 fn reload(host: &mut Host, settings: Settings) -> usize {
-    host.core.handle_settings(host.now(), settings)
+    host.core.handle_settings(host.now(), settings);
+    host.core.poll_reruled().expect("few names hear of it in one turn").changed
 }
 
 #[test]

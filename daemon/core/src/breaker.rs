@@ -17,6 +17,7 @@ use crate::joint::Joint;
 use crate::lane::Lane;
 use crate::policy::Policy;
 use crate::probe::{Permit, Probes};
+use crate::reload::Reruled;
 use crate::table::BreakerId;
 use crate::window::Window;
 use crate::{ConnectionId, WorkerId};
@@ -66,6 +67,8 @@ pub(crate) struct Effects {
     /// Receipts of things that are held no longer.
     pub(crate) released: Vec<Charge>,
     pub(crate) stale_reports: u64,
+    /// What new settings came to, not yet handed to the driver.
+    pub(crate) reruled: Option<Reruled>,
     pub(crate) next_permit: u64,
 }
 

@@ -192,11 +192,16 @@ impl Table {
         }
     }
 
-    /// Gives a breaker that rests another policy; false if it does not rest, or shows its policy and must tell.
-    pub(crate) fn rule_resting(&mut self, id: BreakerId, ruled: &Ruled) -> bool {
+    /// Gives a breaker its policy where there is nothing to tell: it rests and shows the same mode, or has an equal policy
+    /// already and shares it anew. False if it must be told itself.
+    pub(crate) fn rule_quietly(&mut self, id: BreakerId, ruled: &Ruled) -> bool {
         match self.slot_mut(id).map(|slot| &mut slot.tenant) {
             Some(Tenant::Resting(resting)) if resting.ruled.policy.mode == ruled.policy.mode => {
                 resting.ruled = ruled.clone();
+                true
+            }
+            Some(Tenant::Awake(breaker)) if *breaker.policy == *ruled.policy => {
+                (breaker.policy, breaker.declared) = (Arc::clone(&ruled.policy), ruled.declared.clone());
                 true
             }
             _ => false,
@@ -265,9 +270,10 @@ impl Table {
         charge
     }
 
-    /// Every breaker, in the order of their names.
-    pub(crate) fn ids(&self) -> Vec<BreakerId> {
-        self.names.values().copied().collect()
+    /// So many breakers at most, in the order of their names, from the one after `after`.
+    pub(crate) fn ids_after(&self, after: Option<&Name>, most: usize) -> Vec<BreakerId> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        self.names.range::<Name, _>((from, Bound::Unbounded)).map(|(_, id)| *id).take(most).collect()
     }
 
     /// Every breaker that is whole, in the order of their names.
