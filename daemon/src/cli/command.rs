@@ -59,9 +59,6 @@ fn order(
 
 fn line(name: &Name, action: Action, done: &Done, link: Link) -> String {
     let state = shown_state(&done.view);
-    if let Action::Mode { to } = action {
-        return mode_line(name, to, done.view.mode);
-    }
     let mut line = match action {
         Action::Reset => format!("{name} is reset: {state}"),
         Action::Release => format!("{name} is released: {state}"),
@@ -73,7 +70,7 @@ fn line(name: &Name, action: Action, done: &Done, link: Link) -> String {
             };
             format!("{name} is {state} {end}: {calls}")
         }
-        Action::Mode { .. } => String::new(),
+        Action::Mode { to } => return mode_line(name, to, done.view.mode),
     };
     match (done.fleet, link) {
         (true, _) => line.push_str(", on every host of the fleet"),
