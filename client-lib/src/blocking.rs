@@ -433,6 +433,8 @@ fn closed() -> View {
         state: State::Closed,
         forced: None,
         mode: Mode::On,
+        mode_by: String::new(),
+        mode_why: String::new(),
         generation: 0,
         retry_after_ms: Some(ms_up(Duration::ZERO)),
         age_ms: 0,

@@ -187,6 +187,8 @@ mod tests {
             state,
             forced,
             mode: Mode::On,
+            mode_by: String::new(),
+            mode_why: String::new(),
             generation: 7,
             retry_after_ms,
             age_ms: 1000,

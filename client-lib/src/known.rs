@@ -241,6 +241,8 @@ impl Seen {
             state: self.state,
             forced: self.forced,
             mode: self.policy.mode.unwrap_or(Mode::On),
+            mode_by: String::new(),
+            mode_why: String::new(),
             generation: self.generation,
             retry_after_ms: self.left(now).map(ms_up),
             age_ms: ms_up(now.since(self.since)),

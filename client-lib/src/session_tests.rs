@@ -75,6 +75,8 @@ fn registered(request: u32, lane: u32) -> Registered {
         state: State::Closed,
         forced: None,
         mode: Mode::On,
+        mode_by: String::new(),
+        mode_why: String::new(),
         generation: 1,
         retry_after_ms: Some(0),
         age_ms: 0,

@@ -58,6 +58,8 @@ fn changed(name: &str) -> Changed {
         state: State::Open,
         forced: None,
         mode: Mode::On,
+        mode_by: String::new(),
+        mode_why: String::new(),
         generation: 2,
         retry_after_ms: Some(5000),
         age_ms: 0,

@@ -11,10 +11,10 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use breakerd_core::fleet::Keys;
-use breakerd_core::{ActivePermit, Change, ConnectionId, Core};
+use breakerd_core::{ActivePermit, Change, ConnectionId, Core, What};
 use breakerd_proto::map::{Board, Lanes};
 use breakerd_proto::message::{Answer, Bye, Changed, Lagged, ToClient};
-use breakerd_proto::{Code, Failure, Link, Mono};
+use breakerd_proto::{Code, Failure, Link, Mode, Mono};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, mpsc};
 
@@ -329,12 +329,15 @@ impl Drive {
     fn drain(&mut self, now: Mono) {
         self.show_board(now);
         while let Some(change) = self.core.poll_change() {
-            if let Some(place) = self.core.place_of(&change.name) {
-                self.read_lanes_at(now, place);
+            if let Some(breaker) = self.core.breaker_of(&change.name) {
+                self.read_lanes_at(now, breaker);
             }
             log(&change);
             self.save_at = self.save_at.or(Some(now.after(SNAPSHOT_DELAY)));
             self.tell(change);
+        }
+        if let Some(reruled) = self.core.poll_reruled() {
+            self.reruled(reruled);
         }
         while let Some((id, request, verdict)) = self.core.poll_answer() {
             if let Some(peer) = self.numbers.get(&id).and_then(|number| self.peers.get(number)) {
@@ -355,7 +358,7 @@ impl Drive {
     /// Once the board shows a change nobody is admitted by what was before (I8). Before anybody hears of it.
     pub(crate) fn show_board(&mut self, now: Mono) {
         while let Some(posted) = self.core.poll_posted(now) {
-            self.readers.keep(posted.place);
+            self.readers.keep(posted.breaker);
             if let Some(board) = self.board {
                 crate::board::show(board, &posted);
             }
@@ -430,5 +433,13 @@ fn log(change: &Change) {
     let (name, view) = (&change.name, &change.view);
     let (what, by, why) = (change.what.word(), view.by.as_str(), view.why.as_str());
     let retry_ms = view.retry_after_ms;
-    tracing::info!(what, %name, from = %change.from, to = %view.state, generation = view.generation, ?retry_ms, by, why);
+    // A mode has an author of its own: the view's is the state's.
+    let (by, why) = match (change.what, view.mode_by.as_str()) {
+        (What::Mode, "") => ("breakerd", "the configuration"),
+        (What::Mode, by) => (by, view.mode_why.as_str()),
+        _ => (by, why),
+    };
+    let mode = (view.mode != Mode::On || change.what == What::Mode).then(|| view.mode.word());
+    let (from, to) = (change.from, view.state);
+    tracing::info!(what, %name, %from, %to, mode, generation = view.generation, ?retry_ms, by, why);
 }

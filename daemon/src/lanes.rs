@@ -2,17 +2,17 @@
 
 use std::rc::Rc;
 
-use breakerd_core::{ConnectionId, Found};
+use breakerd_core::{BreakerId, ConnectionId, Found};
 use breakerd_proto::Mono;
 use breakerd_proto::map::Lanes;
-use breakerd_proto::message::{Place, Registered, Report, ToDaemon};
+use breakerd_proto::message::{Report, ToDaemon};
 
 use crate::connection::Number;
 use crate::drive::Drive;
 
 /// One lane of one connection, and what was found in it so far.
 struct Reader {
-    incarnation: u16,
+    breaker: BreakerId,
     connection: ConnectionId,
     lane: u32,
     memory: Rc<Lanes>,
@@ -25,37 +25,34 @@ struct Reader {
 pub(crate) struct Readers(Vec<Vec<Reader>>);
 
 impl Readers {
-    fn at(&mut self, place: Place) -> Option<&mut Vec<Reader>> {
-        self.0.get_mut(usize::try_from(place.slot).ok()?)
+    fn at(&mut self, breaker: BreakerId) -> Option<&mut Vec<Reader>> {
+        self.0.get_mut(breaker.slot())
     }
 
-    /// A connection has registered a breaker.
-    pub(crate) fn enroll(&mut self, connection: ConnectionId, registered: &Registered, memory: &Rc<Lanes>) {
-        let (Some(place), lane) = (registered.place, registered.lane) else { return };
-        let Ok(slot) = usize::try_from(place.slot) else { return };
-        if self.0.len() <= slot {
-            self.0.resize_with(slot + 1, Vec::new);
+    /// A connection has registered a breaker in this lane.
+    pub(crate) fn enroll(&mut self, breaker: BreakerId, (connection, lane): (ConnectionId, u32), memory: &Rc<Lanes>) {
+        if self.0.len() <= breaker.slot() {
+            self.0.resize_with(breaker.slot() + 1, Vec::new);
         }
-        self.keep(place);
-        let Some(readers) = self.0.get_mut(slot) else { return };
+        self.keep(breaker);
+        let Some(readers) = self.at(breaker) else { return };
         if readers.iter().any(|reader| (reader.connection, reader.lane) == (connection, lane)) {
             return;
         }
         let seen = usize::try_from(lane).map_or(0, |lane| memory.read(lane));
-        let memory = Rc::clone(memory);
-        readers.push(Reader { incarnation: place.incarnation, connection, lane, memory, seen });
+        readers.push(Reader { breaker, connection, lane, memory: Rc::clone(memory), seen });
     }
 
-    /// What stands there from here on is this tenant's.
-    pub(crate) fn keep(&mut self, place: Place) {
-        if let Some(readers) = self.at(place).filter(|readers| !readers.is_empty()) {
-            readers.retain(|reader| reader.incarnation == place.incarnation);
+    /// What stands there from here on is this breaker's.
+    pub(crate) fn keep(&mut self, breaker: BreakerId) {
+        if let Some(readers) = self.at(breaker).filter(|readers| !readers.is_empty()) {
+            readers.retain(|reader| reader.breaker == breaker);
         }
     }
 
-    /// A connection has ended, which used the breaker at this place.
-    pub(crate) fn strike(&mut self, place: Place, connection: ConnectionId) {
-        if let Some(readers) = self.at(place) {
+    /// A connection has ended, which used the breaker.
+    fn strike(&mut self, breaker: BreakerId, connection: ConnectionId) {
+        if let Some(readers) = self.at(breaker) {
             readers.retain(|reader| reader.connection != connection);
             if readers.is_empty() {
                 *readers = Vec::new();
@@ -64,8 +61,8 @@ impl Readers {
     }
 
     /// What the lanes of this breaker count more than when they were last read.
-    fn read(&mut self, place: Place) -> Vec<Found> {
-        let readers = self.at(place).into_iter().flatten().filter(|reader| reader.incarnation == place.incarnation);
+    fn read(&mut self, breaker: BreakerId) -> Vec<Found> {
+        let readers = self.at(breaker).into_iter().flatten().filter(|reader| reader.breaker == breaker);
         readers.filter_map(Reader::read).collect()
     }
 }
@@ -80,18 +77,26 @@ impl Reader {
 }
 
 impl Drive {
+    /// A connection has registered a breaker: what it counts there is read from here on.
+    pub(crate) fn enroll(&mut self, number: Number, id: ConnectionId, lane: u32) {
+        let memory = self.peers.get(&number).and_then(|peer| peer.lanes.as_ref());
+        if let (Some(memory), Some(breaker)) = (memory, self.core.breaker_at(id, lane)) {
+            self.readers.enroll(breaker, (id, lane), memory);
+        }
+    }
+
     /// Reads the counts that the message depends on. Those of the connection itself come with the message.
     pub(crate) fn read_lanes_for(&mut self, now: Mono, id: ConnectionId, message: &ToDaemon) {
-        let Some(place) = self.core.wants_reading(now, id, message) else { return };
+        let Some(breaker) = self.core.wants_reading(now, id, message) else { return };
         let stamp = if let ToDaemon::Report(Report { at, .. }) = message { Some(*at) } else { None };
-        for found in self.readers.read(place) {
+        for found in self.readers.read(breaker) {
             self.core.handle_found(now, found, stamp);
         }
     }
 
     /// Reads what a breaker's workers count: it has changed, and what they counted until now was of what it was.
-    pub(crate) fn read_lanes_at(&mut self, now: Mono, place: Place) {
-        for found in self.readers.read(place) {
+    pub(crate) fn read_lanes_at(&mut self, now: Mono, breaker: BreakerId) {
+        for found in self.readers.read(breaker) {
             self.core.handle_found(now, found, None);
         }
     }
@@ -100,9 +105,9 @@ impl Drive {
     pub(crate) fn read_lanes_of(&mut self, now: Mono, number: Number) {
         let Some(peer) = self.peers.get(&number).filter(|peer| peer.lanes.is_some()) else { return };
         let Some(id) = peer.id else { return };
-        for place in self.core.places_of(id) {
-            self.read_lanes_at(now, place);
-            self.readers.strike(place, id);
+        for breaker in self.core.breakers_of(id) {
+            self.read_lanes_at(now, breaker);
+            self.readers.strike(breaker, id);
         }
     }
 }

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use breakerd_core::Reruled;
 use breakerd_proto::Mono;
 use breakerd_proto::clock;
 use breakerd_proto::message::{Reloaded, ToClient};
@@ -51,9 +52,9 @@ impl Drive {
                     tracing::error!("{fault}");
                 }
                 tracing::error!(faults = faults.len(), "the configuration is not taken; the running settings stay");
+                notify("READY=1");
             }
         }
-        notify("READY=1");
     }
 
     fn adopt(&mut self, now: Mono, mut read: Config) {
@@ -68,12 +69,23 @@ impl Drive {
         read.state.clone_from(&running.state);
         read.log = running.log;
         read.breakers.host.clone_from(&running.breakers.host);
-        let other = read.breakers != running.breakers;
         self.config = read;
-        let changed = self.core.handle_settings(now, self.config.breakers.clone());
+        self.core.handle_settings(now, self.config.breakers.clone());
+    }
+
+    /// Every breaker goes by the settings that were read last.
+    pub(crate) fn reruled(&self, Reruled { rules, changed }: Reruled) {
         tracing::info!("reloaded; {changed} breakers in use have another policy than before");
+        if rules {
+            self.tell_reloaded();
+        }
+        notify("READY=1");
+    }
+
+    /// Policies may be others than before: workers learn theirs with their next calls.
+    pub(crate) fn tell_reloaded(&self) {
         let workers = self.peers.values().filter(|peer| peer.id.is_some() && peer.door == Door::Worker);
-        for worker in workers.filter(|_| other) {
+        for worker in workers {
             worker.outbox.send(&ToClient::Reloaded(Reloaded {}));
         }
     }

@@ -57,10 +57,8 @@ impl Drive {
             ToDaemon::Register(register) => {
                 let request = register.request;
                 let registered = self.core.handle_register(now, id, &register);
-                if let (Ok(registered), Some(peer)) = (&registered, self.peers.get(&number))
-                    && let Some(memory) = &peer.lanes
-                {
-                    self.readers.enroll(id, registered, memory);
+                if let Ok(registered) = &registered {
+                    self.enroll(number, id, registered.lane);
                 }
                 registered.map(Into::into).map_err(|refusal| (request, refusal))
             }
@@ -178,7 +176,11 @@ impl Drive {
 
     fn command(&mut self, now: Mono, number: Number, id: ConnectionId, command: &Command) -> Result<ToClient, Refusal> {
         let author = self.author(number, id, command.action)?;
-        self.core.command(now, &author, command).map(Into::into)
+        let done = self.core.command(now, &author, command)?;
+        if matches!(command.action, Action::Mode { .. }) {
+            self.tell_reloaded(); // a mode is a part of the policy that workers go by
+        }
+        Ok(done.into())
     }
 
     /// Who asks, if he may: everything through the control socket, a reset through the workers' where the account has
@@ -208,7 +210,7 @@ impl Drive {
             Door::Worker => {
                 let control = self.config.listen.control.display();
                 Err(denied(format!(
-                    "force and release are an operator's, through {control}; user {user} asked a worker's socket"
+                    "force, release and mode are an operator's, through {control}; user {user} asked a worker's socket"
                 )))
             }
         }

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
-use breakerd_core::{Because, SavedBreaker, SavedForce, Snapshot};
-use breakerd_proto::{Mono, Name, Override, State, clock};
+use breakerd_core::{Because, SavedBreaker, SavedForce, SavedMode, Snapshot};
+use breakerd_proto::{Mode, Mono, Name, Override, State, clock};
 use serde::{Deserialize, Serialize};
 
 const FORMAT: u32 = 1;
@@ -40,6 +40,15 @@ struct Breaker {
     fleet: bool,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     forced: Option<Forced>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    mode: Option<Ordered>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Ordered {
+    mode: Mode,
+    by: String,
+    why: String,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -122,6 +131,9 @@ fn restored(saved: Breaker, passed_ms: u64) -> Option<SavedBreaker> {
             age: age(forced.age_ms),
             because: Because::new(&forced.by, &forced.why),
         }),
+        mode: saved
+            .mode
+            .map(|ordered| SavedMode { mode: ordered.mode, because: Because::new(&ordered.by, &ordered.why) }),
     })
 }
 
@@ -143,6 +155,11 @@ fn written(saved: &SavedBreaker) -> Breaker {
             age_ms: ms(forced.age),
             by: forced.because.by.clone(),
             why: forced.because.why.clone(),
+        }),
+        mode: saved.mode.as_ref().map(|ordered| Ordered {
+            mode: ordered.mode,
+            by: ordered.because.by.clone(),
+            why: ordered.because.why.clone(),
         }),
     }
 }

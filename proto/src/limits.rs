@@ -37,7 +37,7 @@ pub const FRAME_BYTES_MAX: usize = HEADER_BYTES + BODY_BYTES_MAX;
 pub const OUT_QUEUE_BYTES_MAX: usize = 64 * 1024;
 /// Rows in one page of an answer about many breakers or workers.
 pub const PAGE_ROWS_MAX: usize = 32;
-/// Largest row of such a page, in bytes: a name, an author, a reason and a last failure, each with its length, and numbers.
+/// Largest row of such a page, in bytes: a name, two authors and their reasons, each with its length, and numbers.
 pub const ROW_BYTES_MAX: usize = 1000;
 
 /// Oldest protocol version that this build speaks.
@@ -70,9 +70,12 @@ const _: () = assert!(SMALL_BODY_BYTES_MAX <= BODY_BYTES_MAX);
 const _: () =
     assert!(PAGE_ROWS_MAX * ROW_BYTES_MAX + 512 <= BODY_BYTES_MAX, "a page of the largest rows must fit a frame");
 const _: () = assert!(
-    NAME_BYTES_MAX + AUTHOR_BYTES_MAX + REASON_BYTES_MAX + FAILURE_KIND_BYTES_MAX + FAILURE_DETAIL_BYTES_MAX + 300
-        <= ROW_BYTES_MAX,
-    "the largest row must fit its bound"
+    NAME_BYTES_MAX + 2 * (AUTHOR_BYTES_MAX + REASON_BYTES_MAX) + 300 <= ROW_BYTES_MAX,
+    "the largest row of a breaker must fit its bound"
+);
+const _: () = assert!(
+    SERVICE_BYTES_MAX + FAILURE_KIND_BYTES_MAX + FAILURE_DETAIL_BYTES_MAX + 300 <= ROW_BYTES_MAX,
+    "the largest row of a lane must fit its bound"
 );
 const _: () = assert!(NAME_BYTES_MAX + REASON_BYTES_MAX + SENTENCE_BYTES_MAX + 256 <= SMALL_BODY_BYTES_MAX);
 const _: () = assert!(VERSION_MIN <= VERSION_MAX);

@@ -13,6 +13,10 @@ pub struct View {
     pub forced: Option<Override>,
     /// Whether it acts.
     pub mode: Mode,
+    /// The operator who set this host's mode; empty where the configuration says it.
+    pub mode_by: String,
+    /// Why the operator did.
+    pub mode_why: String,
     /// The daemon's count of its changes.
     pub generation: u64,
     /// When it will let a probe through, in milliseconds from now; zero when it would now or is closed.
@@ -53,6 +57,11 @@ pub struct BreakerRow {
     pub permits_out: u32,
     /// Probes that succeeded in this half-open.
     pub successes: u32,
+    /// How long the cooldown is, or was that half-open follows, in milliseconds; zero when closed. Beneath an override
+    /// too.
+    pub cooldown_ms: u64,
+    /// The backoff's step: how often it has reopened, or tripped again too soon, since it was last well.
+    pub step: u32,
 }
 
 /// One worker's lane in a description.
@@ -105,7 +114,7 @@ pub struct LastFailure {
 /// A policy or a part of one: what is absent is decided elsewhere.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct PolicyPatch {
-    /// Failures in a row that trip; 0 for never.
+    /// Failures in a row of one worker that trip, one more of all together; 0 for never.
     pub consecutive_failures: Option<u32>,
     /// The part of calls that failed, 0 to 1, at which it trips.
     pub failure_rate: Option<Rules>,
@@ -206,4 +215,9 @@ pub enum Action {
     },
     /// Take the override away.
     Release,
+    /// Set this host's mode.
+    Mode {
+        /// Which; none for what the configuration says.
+        to: Option<Mode>,
+    },
 }

@@ -131,6 +131,8 @@ fn longest_row() -> BreakerRow {
         state: State::Open,
         forced: Some(breakerd_proto::Override::ForcedOpen),
         mode: Mode::On,
+        mode_by: "m".repeat(breakerd_proto::limits::AUTHOR_BYTES_MAX),
+        mode_why: "y".repeat(REASON_BYTES_MAX),
         generation: u64::MAX,
         retry_after_ms: Some(u64::MAX),
         age_ms: u64::MAX,
@@ -146,6 +148,8 @@ fn longest_row() -> BreakerRow {
         workers: u32::MAX,
         permits_out: u32::MAX,
         successes: u32::MAX,
+        cooldown_ms: u64::MAX,
+        step: u32::MAX,
     }
 }
 

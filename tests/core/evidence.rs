@@ -141,7 +141,7 @@ impl Reference {
                 if enough > 0 && own >= enough {
                     return Some(format!("{own} consecutive failures, last x"));
                 }
-                if enough > 0 && pooled >= enough {
+                if enough > 0 && pooled > enough {
                     return Some(format!("{pooled} consecutive failures over all workers, last x"));
                 }
                 let held = self.held(policy.failure_rate?, Call::Failed, now, true);

@@ -94,6 +94,29 @@ fn an_operators_reset_clears_the_backoff_before_and_after_the_recovery() {
 }
 
 #[test]
+fn the_step_and_the_length_of_a_cooldown_are_told() {
+    check(
+        "
+        0 a fail x3
+        0 - cooldown
+        0 - want 1000 step=0
+        1000 a fail
+        1000 - cooldown
+        1000 - want 2000 step=1
+        3000 a ask
+        3000 - cooldown
+        3000 - want 2000 step=1
+        3000 a fail http-429 retry=9000
+        3000 - cooldown
+        3000 - want 9000 step=2
+        12000 a ok
+        12000 - cooldown
+        12000 - want 0 step=0
+        ",
+    );
+}
+
+#[test]
 fn with_a_rate_all_probes_together_decide_and_one_that_fails_does_not() {
     check_with(
         half_of_four(),

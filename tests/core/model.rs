@@ -31,12 +31,12 @@ fn step() -> impl Strategy<Value = Step> {
 /// What a closed breaker has seen since it last changed, oldest first.
 type Evidence = Vec<(usize, bool)>;
 
-/// Whether the last failure completes a run of three: of its worker's calls alone, or of all calls.
+/// Whether the last failure completes a run: of three of its worker's calls, or of four of all calls.
 fn trips(evidence: &Evidence) -> bool {
     let Some((last, false)) = evidence.last() else { return false };
     let own = evidence.iter().rev().filter(|(worker, _)| worker == last).take_while(|(_, ok)| !ok).count();
     let pooled = evidence.iter().rev().take_while(|(_, ok)| !ok).count();
-    own >= 3 || pooled >= 3
+    own >= 3 || pooled >= 4
 }
 
 #[derive(Debug)]

@@ -2,7 +2,7 @@
 
 use breakerd_core::{Pattern, PatternPolicy, Quotas, Settings};
 use breakerd_proto::message::{Action, PolicyPatch};
-use breakerd_proto::{Code, OnQuota, Override, State, Verdict};
+use breakerd_proto::{Code, Mode, OnQuota, Override, State, Verdict};
 
 use crate::host::Host;
 use crate::script::policy;
@@ -68,9 +68,9 @@ fn a_breaker_that_is_idle_makes_room_though_its_worker_lives() {
 
 #[test]
 fn who_holds_a_place_by_right() {
-    let mut host = small(100, 5);
+    let mut host = small(100, 6);
     let worker = host.worker(1);
-    for name in ["open", "forced", "failing", "closed", "half-open"] {
+    for name in ["open", "forced", "failing", "closed", "half-open", "shadowed"] {
         host.lane(worker, name);
     }
     let (open, half_open) = (host.lane(worker, "open"), host.lane(worker, "half-open"));
@@ -81,15 +81,22 @@ fn who_holds_a_place_by_right() {
     let failing = host.lane(worker, "failing");
     host.fail(failing, 2);
     host.command("forced", Action::Force { to: Override::ForcedClosed, for_ms: None });
+    host.command("shadowed", Action::Mode { to: Some(Mode::Shadow) });
     host.pass(2 * MINUTE);
     for room in ["first", "second"] {
         host.lane(worker, room);
     }
     let refusal = host.register_as(worker, "third", None).unwrap_err();
     assert!(refusal.sentence.contains("none is idle"), "{refusal}");
-    for (name, kept) in
-        [("open", true), ("forced", true), ("half-open", true), ("failing", false), ("closed", false), ("first", true)]
-    {
+    for (name, kept) in [
+        ("open", true),
+        ("forced", true),
+        ("half-open", true),
+        ("shadowed", true),
+        ("failing", false),
+        ("closed", false),
+        ("first", true),
+    ] {
         assert_eq!(host.core.view(host.now(), name).is_ok(), kept, "{name}");
     }
 }

@@ -18,8 +18,10 @@ fn host(failures: u32) -> (Host, Lane) {
     (host, lane)
 }
 
+/// Brings the settings to every breaker, and tells how many have another policy then.
 fn reload(host: &mut Host, settings: Settings) -> usize {
-    host.core.handle_settings(host.now(), settings)
+    host.core.handle_settings(host.now(), settings);
+    host.core.poll_reruled().expect("few names hear of it in one turn").changed
 }
 
 #[test]
@@ -42,6 +44,19 @@ fn a_run_that_is_long_enough_by_the_new_policy_trips_with_the_next_failure() {
     assert_eq!(host.view("openai").state, State::Closed);
     host.fail(lane, 1);
     assert_eq!(host.view("openai").why, "4 consecutive failures, last http-500");
+}
+
+#[test]
+fn an_operators_mode_lies_over_that_of_the_settings() {
+    let (mut host, lane) = host(3);
+    host.command("openai", Action::Mode { to: Some(Mode::Shadow) });
+    let off = PolicyPatch { mode: Some(Mode::Off), ..policy() };
+    reload(&mut host, Settings { default: off, ..Settings::default() });
+    assert_eq!((host.view("openai").mode, host.changes()), (Mode::Shadow, vec!["mode"]));
+    host.fail(lane, 3);
+    assert_eq!(host.view("openai").state, State::Open, "in its own books");
+    host.command("openai", Action::Mode { to: None });
+    assert_eq!(host.view("openai").mode, Mode::Off);
 }
 
 #[test]

@@ -46,9 +46,11 @@ fn a_workers_own_run_trips_whatever_its_healthy_neighbours_see() {
 }
 
 #[test]
-fn failures_spread_over_workers_trip_together_if_nobody_succeeds_between() {
-    check("0 a fail\n0 b fail\n0 c fail\n0 d ask\n0 - want reject open retry=1000");
-    check("0 a fail\n0 b fail\n1 d ok\n2 c fail\n2 d ask\n2 - want admit");
+fn failures_spread_over_workers_trip_together_one_later_if_nobody_succeeds_between() {
+    check("0 a fail\n0 b fail\n0 c fail\n0 d ask\n0 - want admit");
+    check("0 a fail\n0 b fail\n0 c fail\n0 d fail\n0 e ask\n0 - want reject open retry=1000");
+    check("0 a fail x2\n0 b fail x2\n0 a ask\n0 - want reject open retry=1000");
+    check("0 a fail\n0 b fail\n1 d ok\n2 c fail x2\n2 d ask\n2 - want admit");
 }
 
 #[test]

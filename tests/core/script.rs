@@ -8,7 +8,9 @@
 //! - `missed N [slow=N]`: so many successes are counted by the worker and told by no report; its next message shows them.
 //! - `take N`: N queries whose permits are kept in order; settling takes the oldest.
 //! - `die`: the worker's connection ends.
-//! - `op reset|release|force-open [MS]|force-closed [MS]`: an operator's command.
+//! - `op reset|release|force-open [MS]|force-closed [MS]|mode on|shadow|off|config`: an operator's command.
+//! - `cooldown`: its length in milliseconds and the backoff's step.
+//! - `mode`: the mode that the breaker shows, and by whose word where it is an operator's.
 //! - `tick`: the alarm, if one is due.
 //! - `want TEXT`: the newest answer, or after `see`, is exactly this.
 //! - `reason`: the reason that the breaker shows.
@@ -21,7 +23,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use breakerd_core::{ActiveProbe, ConnectionId, Core, Peer, Settings};
 use breakerd_proto::message::{Action, Command, Hello, PolicyPatch, Query, Register, Report, Rules};
-use breakerd_proto::{Counts, Failure, Mono, Outcome, Override, Verdict};
+use breakerd_proto::{Counts, Failure, Mode, Mono, Outcome, Override, Verdict};
 
 #[derive(Default)]
 struct Worker {
@@ -110,6 +112,17 @@ impl World {
             }
             "op" => self.operate(&rest),
             "connect" => self.connect(&rest),
+            "cooldown" => {
+                let row = self.core.describe(self.now, 0, "p", 0).map_err(|refusal| refusal.sentence)?.row;
+                self.answer = format!("{} step={}", row.cooldown_ms, row.step);
+                Ok(())
+            }
+            "mode" => {
+                let view = self.core.view(self.now, "p").map_err(|refusal| refusal.sentence)?;
+                let by = [view.mode_by, view.mode_why].join(" ");
+                self.answer = format!("{} {by}", view.mode.word()).trim_end().to_owned();
+                Ok(())
+            }
             "why" => {
                 let view = self.core.view(self.now, "p").map_err(|refusal| refusal.sentence)?;
                 self.answer = format!("{}: {}", view.by, view.why);
@@ -120,12 +133,13 @@ impl World {
     }
 
     fn operate(&mut self, rest: &[&str]) -> Result<(), String> {
-        let for_ms = rest.get(1).map(|ms| ms.parse().unwrap());
+        let for_ms = rest.get(1).and_then(|ms| ms.parse().ok());
         let action = match rest.first().copied() {
             Some("reset") => Action::Reset,
             Some("release") => Action::Release,
             Some("force-open") => Action::Force { to: Override::ForcedOpen, for_ms },
             Some("force-closed") => Action::Force { to: Override::ForcedClosed, for_ms },
+            Some("mode") => Action::Mode { to: Mode::parse(rest[1]) },
             other => return Err(format!("no command {other:?}")),
         };
         let command = Command { request: 0, name: "p".to_owned(), action, because: "drill".to_owned() };

@@ -139,7 +139,7 @@ fn any_rule_trips_and_a_run_is_named_first() {
     check_with(both.clone(), "0 a ok\n0 a fail\n0 a reason\n0 - want 1 of the last 2 calls failed, last http-500");
     let few = PolicyPatch { failure_rate: last(1.0, 3, 3), ..policy() };
     check_with(few, "0 a fail x3\n0 a reason\n0 - want 3 consecutive failures, last http-500");
-    check("0 a fail\n0 b fail x2\n0 a reason\n0 - want 3 consecutive failures over all workers, last http-500");
+    check("0 a fail x2\n0 b fail x2\n0 a reason\n0 - want 4 consecutive failures over all workers, last http-500");
 }
 
 #[test]

@@ -60,6 +60,26 @@ fn an_impossible_policy_is_told_with_the_line_the_rule_and_the_fix() {
 }
 
 #[test]
+fn a_quota_is_checked_at_its_line_and_explained() {
+    let (daemon, output, said) = start_with("[quotas]\nnames = 0\n");
+    assert_eq!(output.status.code(), Some(78), "{said}");
+    let place =
+        format!("{}:{}: quotas.names is 0; give 1 to", daemon.config().display(), line_of(&daemon, "names = 0"));
+    assert!(said.contains(&place), "no {place:?} in:\n{said}");
+    let daemon = Daemon::idle(&Setup { more: "[quotas]\nnames = 77\n".to_owned(), ..Setup::default() });
+    let config = daemon.config().display().to_string();
+    let from = format!("{config}:{} [quotas]", line_of(&daemon, "names = 77"));
+    let explain = |json: &[&str]| {
+        let output = daemon.cli(&[&["check", "--explain", "openai", "--config", config.as_str()], json].concat());
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let (table, json) = (explain(&[]), explain(&["--json"]));
+    let row = table.lines().find(|line| line.starts_with("quotas.names ")).unwrap();
+    assert!(row.contains(" 77 ") && row.ends_with(&from), "{row}");
+    assert!(json.contains("\"key\":\"quotas.names\",\"value\":\"77\"") && json.contains(&from), "{json}");
+}
+
+#[test]
 fn a_file_that_is_not_there() {
     let daemon = Daemon::idle(&Setup::default());
     std::fs::remove_file(daemon.config()).unwrap();

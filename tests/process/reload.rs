@@ -6,7 +6,7 @@ use std::time::Duration;
 use breakerd_client::{Options, RejectReason, Source};
 use breakerd_proto::message::Reloaded;
 use breakerd_proto::{Code, State, ToClient, Verdict};
-use breakerd_tests::wait::PATIENCE;
+use breakerd_tests::wait::{PATIENCE, within};
 use breakerd_tests::{Daemon, Setup, until};
 
 fn five() -> Setup {
@@ -96,6 +96,19 @@ fn a_client_goes_by_the_new_policy_from_its_next_call_on() {
     daemon.kill9();
     let no = until("the daemon is missed", || breaker.admit().err());
     assert_eq!(no.reason, RejectReason::NoDaemon, "the fallback that the reload brought");
+}
+
+#[test]
+fn a_call_that_looks_at_the_board_only_goes_by_the_new_policy_too() {
+    let daemon = Daemon::with(&five());
+    let client = Options::from_env().unwrap().socket(daemon.socket()).open();
+    let breaker = client.breaker("openai").unwrap();
+    breaker.admit().unwrap().succeed();
+    let more = "slow_after = \"1ms\"\ntrip.slow_count = { at_least = 3, of_calls = 3 }\n".to_owned();
+    reload(&daemon, &Setup { more, ..five() }, "reloaded; 1 breakers");
+    let slow = || within(Duration::from_millis(2), || None::<()>).map_or(Ok::<_, ()>(()), Ok);
+    until("three slow calls trip", || breaker.call(slow).is_err().then_some(()));
+    assert_eq!(breaker.observe().why, "3 of the last 3 calls were slow");
 }
 
 #[test]

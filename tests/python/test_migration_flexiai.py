@@ -14,9 +14,9 @@ def _(daemon: Daemon) -> None:
     assert in_another_process(daemon, ours.name) == "open"
     name = guard().name
     failing = "breakerd.breaker({name!r}).admit().fail('http-503')".format(name=name)
-    for _ in range(3):
+    for _ in range(4):
         in_another_process(daemon, name, failing)
-    assert in_another_process(daemon, name) == "open", "one failure in each of three workers is three in a row"
+    assert in_another_process(daemon, name) == "open", "one failure in each of four workers is four in a row"
 
 
 @row("FlexiAI", "`recovery_timeout: 60`")

@@ -79,15 +79,16 @@ fn a_success_between_ends_the_run() {
 }
 
 #[test]
-fn failures_of_several_workers_with_no_success_between_are_a_run() {
+fn failures_of_several_workers_with_no_success_between_are_a_run_that_trips_one_later() {
     let daemon = Daemon::start();
     let mut workers = four(&daemon, "openai");
-    for (worker, lane) in &mut workers[..3] {
+    for (number, (worker, lane)) in workers.iter_mut().enumerate() {
+        let before = worker.observe(*lane).view.state;
+        assert_eq!(before, State::Closed, "after {number} failures");
         worker.fail(*lane);
         worker.observe(*lane); // the next worker's failure comes after this one's
     }
-    let open = State::Open;
-    assert_eq!(table(&mut workers), [(open, 1), (open, 1), (open, 1), (open, 0)]);
+    assert_eq!(table(&mut workers), [(State::Open, 1); 4]);
 }
 
 #[test]

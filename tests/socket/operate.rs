@@ -1,7 +1,7 @@
 //! Commands, who may give them, and what they do.
 
 use breakerd_proto::message::{Action, Ask, Asked, Daemon as AboutDaemon, Done};
-use breakerd_proto::{Code, Override, RejectReason, State, ToClient, Verdict};
+use breakerd_proto::{Code, Mode, Override, RejectReason, State, ToClient, Verdict};
 use breakerd_tests::{Daemon, Raw, Setup};
 
 use crate::breaker::{four, table};
@@ -68,6 +68,7 @@ fn a_worker_may_not_force_on_the_workers_socket() {
     }
     assert!(names_account(&sentence), "no account in {sentence:?}");
     assert!(matches!(worker.command("openai", Action::Release), ToClient::Refused(_)));
+    assert!(denied(worker.command("openai", Action::Mode { to: Some(Mode::Off) })).contains("mode"));
     let lane = worker.lane("openai");
     assert_eq!(worker.observe(lane).view.state, State::Closed, "and nothing has changed");
 }
@@ -140,6 +141,18 @@ fn forced_closed_admits_over_an_open_breaker() {
     assert!(matches!(worker.query(lane), Verdict::Admit { .. }));
     done(operator.command("openai", Action::Release));
     assert!(matches!(worker.query(lane), Verdict::Reject { reason: RejectReason::Open, .. }));
+}
+
+#[test]
+fn workers_are_told_of_a_mode_and_learn_it_as_their_policy() {
+    let daemon = Daemon::start();
+    let mut worker = daemon.worker();
+    worker.lane("openai");
+    let view = done(daemon.operator().command("openai", Action::Mode { to: Some(Mode::Shadow) })).view;
+    assert_eq!((view.mode, view.mode_why.as_str()), (Mode::Shadow, "a test"));
+    assert!(view.mode_by.ends_with("@web-1"), "{}", view.mode_by);
+    assert_eq!(worker.read(), ToClient::Reloaded(breakerd_proto::message::Reloaded {}));
+    assert_eq!(worker.register("openai").policy.mode, Some(Mode::Shadow));
 }
 
 #[test]

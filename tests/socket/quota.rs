@@ -2,8 +2,69 @@
 
 use breakerd_client::Options;
 use breakerd_proto::message::{PolicyPatch, Register};
-use breakerd_proto::{Code, OnQuota, RejectReason, State, ToClient};
-use breakerd_tests::{Daemon, until};
+use breakerd_proto::{Code, OnQuota, RejectReason, State, ToClient, Verdict};
+use breakerd_tests::{Daemon, Raw, Setup, until};
+
+fn with(quota: &str) -> Daemon {
+    Daemon::with(&Setup { more: format!("[quotas]\n{quota}\n"), ..Setup::default() })
+}
+
+/// The answer to registering this name: the refusal's sentence, if it is one.
+fn refusal(worker: &mut Raw, name: &str) -> Option<String> {
+    let request = worker.request();
+    worker.send(Register { request, name: name.to_owned(), policy: None });
+    match worker.read() {
+        ToClient::Registered(_) => None,
+        ToClient::Refused(no) if no.code == Code::Quota => Some(no.sentence),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn each_quota_on_names_is_the_configurations() {
+    for (quota, told) in [
+        ("names = 2", "all 2 names are in use"),
+        ("names_per_user = 2", "has 2 names in use"),
+        ("names_per_connection = 2", "one connection may use 2 breakers"),
+    ] {
+        let daemon = with(quota);
+        let mut worker = daemon.worker();
+        assert_eq!((refusal(&mut worker, "a"), refusal(&mut worker, "b")), (None, None), "{quota}");
+        let third = refusal(&mut worker, "c").unwrap_or_default();
+        assert!(third.contains(told), "{quota}: {third}");
+    }
+}
+
+#[test]
+fn each_quota_on_connections_is_the_configurations() {
+    for (quota, told) in [
+        ("connections = 2", "2 connections are all there may be"),
+        ("connections_per_user = 2", "already has 2 connections"),
+    ] {
+        let daemon = with(quota);
+        let _two = [daemon.worker(), daemon.worker()];
+        let mut third = Raw::silent(&daemon.socket());
+        third.send(Raw::greeting("test", 0));
+        match third.read() {
+            ToClient::Bye(bye) => assert!(bye.code == Code::Quota && bye.sentence.contains(told), "{bye:?}"),
+            other => panic!("{quota}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn the_quota_on_probes_is_the_configurations() {
+    let more = "probe.permits = 9\n[quotas]\nprobes_per_user = 1\n".to_owned();
+    let daemon = Daemon::with(&Setup { more, ..Setup::short_cooldown() });
+    let mut worker = daemon.worker();
+    let lane = worker.lane("openai");
+    worker.fail_together(lane, 3);
+    until("a probe is out", || matches!(worker.query(lane), Verdict::Probe { .. }).then_some(()));
+    match worker.query(lane) {
+        Verdict::Reject { reason: RejectReason::Quota, .. } => {}
+        other => panic!("{other:?}"),
+    }
+}
 
 #[test]
 fn names_over_the_quota_are_refused_and_the_rest_goes_on() {

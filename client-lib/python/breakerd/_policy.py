@@ -120,7 +120,8 @@ class Policy:
     """
 
     consecutive_failures: Union[int, Never, None] = None
-    """Failures in a row that trip, 1 to 1,000,000; 0 or ``False`` for never."""
+    """Failures in a row of one worker that trip, 1 to 1,000,000; 0 or ``False`` for never. Of the host's workers together
+    it takes one more."""
     failure_rate: Optional[Rules] = None
     """The part of the calls that failed at which it trips: ``AtLeast(0.5, of_calls=20, within="30s")``, two of them for
     one over the last calls and one over a time, ``False`` for none."""

@@ -94,7 +94,7 @@ impl Breaker {
         let cell = self.ruling();
         let due = self.is_active()
             && self.forced.is_none()
-            && self.policy.mode != Mode::Off
+            && self.mode() != Mode::Off
             && cell.state != State::Closed
             && self.joint.waiting.is_none()
             && !self.permits.iter().any(|permit| permit.asker == Asker::DAEMON);

@@ -17,6 +17,7 @@ use crate::joint::Joint;
 use crate::lane::Lane;
 use crate::policy::Policy;
 use crate::probe::{Permit, Probes};
+use crate::reload::Reruled;
 use crate::table::BreakerId;
 use crate::window::Window;
 use crate::{ConnectionId, WorkerId};
@@ -66,6 +67,8 @@ pub(crate) struct Effects {
     /// Receipts of things that are held no longer.
     pub(crate) released: Vec<Charge>,
     pub(crate) stale_reports: u64,
+    /// What new settings came to, not yet handed to the driver.
+    pub(crate) reruled: Option<Reruled>,
     pub(crate) next_permit: u64,
 }
 
@@ -75,6 +78,13 @@ pub(crate) struct Forced {
     pub(crate) to: Override,
     pub(crate) end: Option<Mono>,
     pub(crate) since: Mono,
+    pub(crate) because: Because,
+}
+
+/// An operator's word on the host's mode, in place of the configuration's.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Ordered {
+    pub(crate) mode: Mode,
     pub(crate) because: Because,
 }
 
@@ -116,6 +126,7 @@ pub(crate) struct Breaker {
     pub(crate) host: Cell,
     pub(crate) joint: Joint,
     pub(crate) forced: Option<Forced>,
+    pub(crate) ordered: Option<Ordered>,
     pub(crate) window: Window,
     pub(crate) backoff: Backoff,
     /// The newest success of any worker of the host.
@@ -139,6 +150,7 @@ impl Breaker {
             host: Cell { since: now, ..Cell::default() },
             joint: Joint::default(),
             forced: None,
+            ordered: None,
             window: Window::default(),
             backoff: Backoff::default(),
             succeeded: Mono::default(),
@@ -148,6 +160,11 @@ impl Breaker {
             asked: now,
             failures_total: 0,
         }
+    }
+
+    /// Whether it acts: by an operator's word, else by its policy.
+    pub(crate) fn mode(&self) -> Mode {
+        self.ordered.as_ref().map_or(self.policy.mode, |ordered| ordered.mode)
     }
 
     /// What is shown: an override's state, else the ruling cell's.
@@ -162,7 +179,7 @@ impl Breaker {
 
     /// A breaker that only watches has its own books, and in them the fleet has no say.
     pub(crate) fn fleet_rules(&self) -> bool {
-        self.joint.cell.state != State::Closed && self.policy.mode == Mode::On
+        self.joint.cell.state != State::Closed && self.mode() == Mode::On
     }
 
     pub(crate) fn ruling_mut(&mut self) -> &mut Cell {
@@ -180,7 +197,7 @@ impl Breaker {
     pub(crate) fn find_probe(&self, now: Mono, stand: Stand) -> Finding {
         let cell = self.ruling();
         match (&self.forced, cell.state) {
-            _ if self.policy.mode == Mode::Off => self.admit(),
+            _ if self.mode() == Mode::Off => self.admit(),
             (Some(forced), _) => Finding::Verdict(self.forced_verdict(forced, now)),
             (None, State::Closed) => self.admit(),
             (None, State::Open) if now < cell.until => self.refuse(RejectReason::Open, now),
@@ -198,7 +215,7 @@ impl Breaker {
 
     /// A rejection, where the breaker acts.
     fn refuse(&self, reason: RejectReason, now: Mono) -> Finding {
-        match self.policy.mode {
+        match self.mode() {
             Mode::On => Finding::Verdict(self.reject(reason, now)),
             Mode::Shadow | Mode::Off => self.admit(),
         }

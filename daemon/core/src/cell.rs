@@ -1,5 +1,7 @@
 //! One cell: a state with its deadline. A breaker on a host has two, the fleet's and the host's own.
 
+use std::time::Duration;
+
 use breakerd_proto::{Mono, State};
 
 use crate::change::Because;
@@ -27,6 +29,11 @@ impl Cell {
     pub(crate) fn open(&mut self, now: Mono, until: Mono, step: u32, because: Because) {
         let tally = Tally::default();
         *self = Self { state: State::Open, until, step, tally, since: now, opened: now, because };
+    }
+
+    /// How long the cooldown is that began when it opened, later deadlines included; nothing when closed.
+    pub(crate) fn cooldown(&self) -> Duration {
+        if self.state == State::Closed { Duration::ZERO } else { self.until.since(self.opened) }
     }
 
     /// Open to half-open; who tripped it, and why, stays.

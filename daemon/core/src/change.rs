@@ -26,7 +26,7 @@ pub enum What {
     Extend,
     /// Open for long with nobody asking; closed and forgotten.
     Idle,
-    /// The settings give it another mode.
+    /// The settings or an operator give it another mode.
     Mode,
 }
 

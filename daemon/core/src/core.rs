@@ -12,6 +12,7 @@ use crate::joined::Fleet;
 use crate::lease::Waiting;
 use crate::policies::Policies;
 use crate::refusal::Refusal;
+use crate::reload::{NAMES_A_TURN, Sweep};
 use crate::settings::Settings;
 use crate::table::{BreakerId, Table};
 use crate::worker::{Connection, ConnectionId, Identity, Worker, WorkerId, label};
@@ -39,6 +40,8 @@ pub struct Core {
     next_number: u64,
     pub(crate) fleet: Option<Fleet>,
     pub(crate) out: Effects,
+    /// New settings that not every breaker has heard of.
+    pub(crate) sweep: Option<Sweep>,
     /// How often no quota had room for a name.
     pub(crate) over_quota: u64,
 }
@@ -62,6 +65,7 @@ impl Core {
             next_number: 0,
             fleet: None,
             out: Effects::default(),
+            sweep: None,
             over_quota: 0,
         }
     }
@@ -189,10 +193,13 @@ impl Core {
         verdict.ok_or_else(no_connection)
     }
 
-    /// Does what has become due. Calling it early changes nothing.
+    /// Does what has become due, for so many names at most that no turn of the loop is long; [`Core::poll_timeout`] is past
+    /// while there is more. Calling it early changes nothing.
     pub fn handle_timeout(&mut self, now: Mono) {
         self.handle_link_timeout(now);
-        while let Some((_, id)) = self.table.next_wake().filter(|(at, _)| *at <= now) {
+        self.sweep(now);
+        for _ in 0..NAMES_A_TURN {
+            let Some((_, id)) = self.table.next_wake().filter(|(at, _)| *at <= now) else { return };
             self.touch(now, id, Breaker::handle_timeout);
             self.tend_active(now, id);
             self.table.rest(now, id);
@@ -206,9 +213,9 @@ impl Core {
     pub fn command(&mut self, now: Mono, author: &str, command: &Command) -> Result<Done, Refusal> {
         let name = Name::parse(&command.name)?;
         let id = match command.action {
-            // A force is prepared before an outage as often as in one, so the name need not be in use yet.
-            Action::Force { .. } => self.ensure(now, NOBODY, &name, None)?,
-            Action::Reset | Action::Release => self.known(&name)?,
+            // A force or a mode is prepared before an outage as often as in one, so the name need not be in use yet.
+            Action::Force { .. } | Action::Mode { to: Some(_) } => self.ensure(now, NOBODY, &name, None)?,
+            Action::Reset | Action::Release | Action::Mode { to: None } => self.known(&name)?,
         };
         let because = Because::new(author, &printable(&command.because));
         self.touch(now, id, |breaker, turn| match command.action {
@@ -218,9 +225,14 @@ impl Core {
                 breaker.force(turn, to, end, because);
             }
             Action::Release => breaker.release(turn, because),
+            Action::Mode { to } => breaker.order(turn, to, because),
         });
         let view = self.table.get(id).map(|breaker| breaker.view(now)).ok_or_else(no_connection)?;
-        let fleet = self.link() == breakerd_proto::Link::Joined;
+        let host_only = matches!(command.action, Action::Mode { .. });
+        if host_only {
+            self.table.renew(id); // workers are told the mode with the policy
+        }
+        let fleet = !host_only && self.link() == breakerd_proto::Link::Joined;
         Ok(Done { request: command.request, view, fleet })
     }
 
@@ -247,7 +259,7 @@ impl Core {
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Mono> {
         let table = self.table.next_wake().map(|(at, _)| at);
-        [table, self.link_timeout()].into_iter().flatten().min()
+        [table, self.link_timeout(), self.sweep_timeout()].into_iter().flatten().min()
     }
 
     /// Whether no account holds anything but names, which stay until they are forgotten. For tests (I10).
@@ -294,6 +306,11 @@ impl Core {
         NOBODY
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+#[path = "turn_tests.rs"]
+mod tests;
 
 pub(crate) fn no_connection() -> Refusal {
     Refusal::new(Code::Protocol, "the connection has not said hello")

@@ -3,6 +3,8 @@
 //! A local trip opens the host cell at once and is proposed; when the fleet cell opens, the host cell ends. While the
 //! fleet is away its cell is kept as last known, and what the host then decides over it is proposed on its return.
 
+use std::time::Duration;
+
 use breakerd_proto::clock::ms_up;
 use breakerd_proto::message::View;
 use breakerd_proto::{Mode, Mono, State};
@@ -141,7 +143,7 @@ impl Joint {
 impl Breaker {
     /// The host's trip concerns the fleet, unless the breaker only watches.
     pub(crate) fn propose_trip(&mut self, turn: &mut Turn<'_>) {
-        if self.policy.mode != Mode::On {
+        if self.mode() != Mode::On {
             return;
         }
         self.joint.trip = Some(self.joint.version);
@@ -198,13 +200,20 @@ impl Breaker {
     fn take_cell(&mut self, turn: &Turn<'_>, seen: &Seen, own: &str) {
         let (value, old) = (&seen.value, &self.joint.cell);
         let same = value.state == old.state;
+        // Whoever comes to an open fleet late was not there when it opened; the deadline and the length tell.
+        let began = seen.until.before(Duration::from_millis(value.duration_ms)).min(turn.now);
+        let opened = match value.state {
+            State::Closed => old.opened,
+            _ if old.state != State::Closed && (same || value.state == State::HalfOpen) => old.opened,
+            State::Open | State::HalfOpen => began,
+        };
         let cell = Cell {
             state: value.state,
             until: seen.until,
             step: value.step,
             tally: Tally { successes: u32::try_from(value.successes).unwrap_or(u32::MAX), ..Tally::default() },
             since: if same { old.since } else { turn.now },
-            opened: if same || value.state != State::Open { old.opened } else { turn.now },
+            opened,
             because: Because::new(&value.by, &value.why),
         };
         self.joint.cell = cell;
@@ -247,7 +256,7 @@ impl Breaker {
     fn shown_anew(&mut self, turn: &mut Turn<'_>, (from, before): (State, &View), reset: bool) {
         let view = self.view(turn.now);
         if (before.state, before.forced, &before.by, &before.why) == (view.state, view.forced, &view.by, &view.why) {
-            if self.policy.mode == Mode::On {
+            if self.mode() == Mode::On {
                 self.generation = self.generation.saturating_add(1);
             }
             return;
@@ -334,7 +343,7 @@ impl Breaker {
     /// A trip that the fleet has not heard of: against the version that it was made at, or, where the fleet has moved on
     /// since, against the new one if the evidence is fresh. Older evidence was overruled.
     fn propose_again(&mut self, turn: &mut Turn<'_>) {
-        let Some(base) = self.joint.trip.filter(|_| self.policy.mode == Mode::On) else { return };
+        let Some(base) = self.joint.trip.filter(|_| self.mode() == Mode::On) else { return };
         if self.host.state == State::Closed || turn.now >= self.host.until {
             return;
         }

@@ -15,7 +15,7 @@ impl Breaker {
 
     /// Whether outcomes count at all: closed, by nobody's word but its own.
     pub(crate) fn gathers(&self) -> bool {
-        self.forced.is_none() && self.ruling().state == State::Closed && self.policy.mode != Mode::Off
+        self.forced.is_none() && self.ruling().state == State::Closed && self.mode() != Mode::Off
     }
 
     /// Successes that the counts show and no report told, so many of them not known by a reading. They have no stamps, so
@@ -28,7 +28,7 @@ impl Breaker {
         (fresh, slow): (u64, u64),
         generation: u64,
     ) {
-        if self.policy.mode == Mode::Off {
+        if self.mode() == Mode::Off {
             return;
         }
         self.succeeded = self.succeeded.max(now);
@@ -86,12 +86,12 @@ impl Breaker {
         }
         let (own, began) = lane.fail(self.generation, from.connection, at);
         let pooled = self.window.fail(&self.policy.trip, at);
-        let long = |run: u32| (1..=run).contains(&self.policy.trip.consecutive_failures);
+        let (own_trips, pooled_trips) = (self.policy.trip.by_own_run(own), self.policy.trip.by_pooled_run(pooled));
         let held = self.window.held(&self.policy.trip, Fault::Failed, turn.now);
-        let (kind, agreed) = (&failure.kind, long(pooled) || held.is_some());
+        let (kind, agreed) = (&failure.kind, pooled_trips || held.is_some());
         let why = match held {
-            _ if long(own) => format!("{own} consecutive failures, last {kind}"),
-            _ if long(pooled) => format!("{pooled} consecutive failures over all workers, last {kind}"),
+            _ if own_trips => format!("{own} consecutive failures, last {kind}"),
+            _ if pooled_trips => format!("{pooled} consecutive failures over all workers, last {kind}"),
             Some(held) => format!("{held} failed, last {kind}"),
             None => return,
         };

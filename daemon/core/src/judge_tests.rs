@@ -80,7 +80,6 @@ fn a_run_that_no_neighbour_contradicts_concerns_the_fleet() {
     check(three(), "a---", FLEET);
     check(three(), "b+a---", FLEET);
     check(three(), "a-+---", FLEET);
-    check(three(), "a-b-c-", FLEET);
 }
 
 #[test]
@@ -113,7 +112,8 @@ fn a_daemon_that_was_stopped_cannot_say_what_came_first() {
 fn a_contradicted_run_that_the_run_of_all_agrees_with_concerns_the_fleet() {
     let mut two = three();
     two.trip.consecutive_failures = 2;
-    check(two, "a-b+c-a-", FLEET);
+    check(two.clone(), "a-b+c-d-a-", FLEET);
+    check(two, "a-b+c-a-", HOST);
 }
 
 #[test]
@@ -129,6 +129,9 @@ fn a_contradicted_run_that_a_rate_agrees_with_concerns_the_fleet() {
 
 #[test]
 fn what_is_pooled_concerns_the_fleet() {
+    check(three(), "a-b-c-", CLOSED);
+    check(three(), "a-b-c-d-", FLEET);
+    check(three(), "a-b-c-b-", FLEET);
     let mut policy = three();
     policy.trip.failure_rate = last(0.5, 4);
     check(policy, "a+b-c+d-", FLEET);

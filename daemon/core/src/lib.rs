@@ -5,8 +5,8 @@
 //! - getters (`view`, `page`, …) change nothing;
 //! - `handle_*`: the world told us something;
 //! - `command`: an operator asked for something;
-//! - `poll_*`: what the world must now do. After each call the driver drains `poll_change`, `poll_answer`,
-//!   `poll_active`, `poll_request`, in this order, and then sets its alarm by `poll_timeout`.
+//! - `poll_*`: what the world must now do. After each call the driver drains `poll_change`, `poll_reruled`,
+//!   `poll_answer`, `poll_active`, `poll_request`, in this order, and then sets its alarm by `poll_timeout`.
 //!
 //! It reads no clock, does no I/O, starts nothing and keeps no unordered map, so it is a function of its settings, its
 //! seed and the sequence of calls (I2). [`Solo`] is the same breaker for one process: the client's fallback.
@@ -59,7 +59,9 @@ pub use crate::policy::{BadPolicy, Policy, Probe, Trip, check_patch};
 pub use crate::posted::Posted;
 pub use crate::reading::Found;
 pub use crate::refusal::Refusal;
+pub use crate::reload::Reruled;
 pub use crate::settings::{BadSettings, PatternPolicy, Quotas, Settings};
-pub use crate::snapshot::{SavedBreaker, SavedForce, Snapshot};
+pub use crate::snapshot::{SavedBreaker, SavedForce, SavedMode, Snapshot};
 pub use crate::solo::Solo;
+pub use crate::table::BreakerId;
 pub use crate::worker::{ConnectionId, WorkerId};

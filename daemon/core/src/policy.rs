@@ -34,7 +34,8 @@ pub struct Policy {
 /// Trip rules: any of them trips.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Trip {
-    /// Failures in a row, of one worker or of the host's workers together; 0 for never.
+    /// Failures in a row of one worker; of the host's workers together it takes one more ([`Trip::by_pooled_run`]).
+    /// 0 for never.
     pub consecutive_failures: u32,
     /// The part of the calls that failed.
     pub failure_rate: Rules,
@@ -64,7 +65,7 @@ pub struct Probe {
 }
 
 impl Default for Policy {
-    /// Five in a row, or half of at least twenty calls within 30 s.
+    /// Five of one worker in a row, or half of at least twenty calls within 30 s.
     fn default() -> Self {
         let half = TimeRule { at_least: 0.5, min_calls: 20, within_ms: 30_000 };
         Self {
@@ -162,6 +163,20 @@ impl Policy {
 }
 
 impl Trip {
+    /// Whether a run of one worker's failures trips.
+    pub(crate) fn by_own_run(&self, failures: u32) -> bool {
+        self.consecutive_failures > 0 && failures >= self.consecutive_failures
+    }
+
+    /// Whether a run of the host's workers together trips, whoever of them failed.
+    ///
+    /// It takes one failure more than one worker's own. The pooled run mixes independent calls, so chance strings failures
+    /// together as often as there are calls: with 2 % of errors one more makes such a coincidence fifty times rarer, and it
+    /// costs an outage one call. A run that is all one worker's has tripped by then.
+    pub(crate) fn by_pooled_run(&self, failures: u32) -> bool {
+        self.consecutive_failures > 0 && failures > self.consecutive_failures
+    }
+
     fn patched(&self, patch: &PolicyPatch) -> Self {
         Self {
             consecutive_failures: patch.consecutive_failures.unwrap_or(self.consecutive_failures),

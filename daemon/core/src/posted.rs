@@ -7,11 +7,14 @@ use breakerd_proto::{Mode, Mono, State};
 use crate::breaker::{Breaker, Stand};
 use crate::core::Core;
 use crate::probe::Probes;
+use crate::table::BreakerId;
 
 /// A slot and what it must show.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Posted {
-    /// Which slot and tenant.
+    /// Which breaker.
+    pub breaker: BreakerId,
+    /// Its slot, and which of the slot's tenants and policies it is.
     pub place: Place,
     /// What it shows; an empty word where the breaker is gone.
     pub sight: Sight,
@@ -20,14 +23,14 @@ pub struct Posted {
 impl Core {
     /// There is a board: from here on `poll_posted` is to be drained.
     pub fn post_all(&mut self) {
-        self.table.touched = Some(self.table.ids().into());
+        self.table.touched = Some(self.table.ids_after(None, usize::MAX).into());
     }
 
     /// The next slot whose breaker was touched since it was last asked for, possibly to the same effect.
     pub fn poll_posted(&mut self, now: Mono) -> Option<Posted> {
         let id = self.table.touched.as_mut()?.pop_front()?;
         let stand = self.stand(now);
-        let place = id.place();
+        let place = self.table.place(id);
         let sight = match self.table.get(id) {
             Some(breaker) => breaker.sight(now, stand, place.incarnation),
             // A successor posts itself; this must not wipe it off.
@@ -40,7 +43,7 @@ impl Core {
                 why: String::new(),
             },
         };
-        Some(Posted { place, sight })
+        Some(Posted { breaker: id, place, sight })
     }
 }
 
@@ -48,14 +51,14 @@ impl Breaker {
     /// What its slot shows.
     fn sight(&self, now: Mono, stand: Stand, incarnation: u16) -> Sight {
         let (state, forced) = (self.state(), self.forced.as_ref());
-        let shown = match self.policy.mode {
+        let shown = match self.mode() {
             Mode::Off if forced.is_none() => Shown::Off,
             _ => Shown::of(state, forced.map(|forced| forced.to)),
         };
         let flags = Flags {
             permit_free: state == State::HalfOpen && !self.is_active() && self.probes(now, stand) != Probes::Out,
             timed: self.policy.slow_after.is_some(),
-            shadow: self.policy.mode == Mode::Shadow,
+            shadow: self.mode() == Mode::Shadow,
         };
         let until = match (forced, state) {
             (Some(forced), _) => forced.end.unwrap_or(Mono::NEVER),

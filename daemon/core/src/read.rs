@@ -78,7 +78,7 @@ impl Core {
             .filter_map(|worker| breaker.lane_row(*worker, label(worker), now))
             .collect();
         let more = rest.next().is_some();
-        Ok(Description { request, row: breaker.row(now), policy: Box::new(breaker.policy.to_patch()), lanes, more })
+        Ok(Description { request, row: breaker.row(now), policy: Box::new(breaker.policy_in_force()), lanes, more })
     }
 
     /// Workers in the order of their numbers, from the one after `after`.
@@ -156,6 +156,8 @@ pub(crate) fn closed_view() -> View {
         state: breakerd_proto::State::Closed,
         forced: None,
         mode: breakerd_proto::Mode::On,
+        mode_by: String::new(),
+        mode_why: String::new(),
         generation: 0,
         retry_after_ms: Some(0),
         age_ms: 0,

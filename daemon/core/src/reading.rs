@@ -5,13 +5,14 @@
 
 use std::time::Duration;
 
-use breakerd_proto::message::{Place, Report, ToDaemon};
+use breakerd_proto::message::{Report, ToDaemon};
 use breakerd_proto::{Mono, Name, Outcome};
 
 use crate::ConnectionId;
 use crate::WorkerId;
 use crate::breaker::Breaker;
 use crate::core::Core;
+use crate::table::BreakerId;
 use crate::window::Fault;
 
 /// A message that is served within this time is followed by nothing that its reading could find, or by so little that it
@@ -33,19 +34,19 @@ impl Core {
     /// The breaker whose lanes are to be read before this message is served: a failure that begins a run, so that what its
     /// neighbours count later is known to be later; whatever may trip; and what people ask for.
     #[must_use]
-    pub fn wants_reading(&mut self, now: Mono, connection: ConnectionId, message: &ToDaemon) -> Option<Place> {
+    pub fn wants_reading(&mut self, now: Mono, connection: ConnectionId, message: &ToDaemon) -> Option<BreakerId> {
         match message {
             ToDaemon::Report(report) => self.judged_beside(now, connection, report),
             ToDaemon::Query(query) => {
                 let registration = self.connection(connection)?.lane(query.lane)?;
-                (query.counts.failures > registration.told().failures).then(|| registration.breaker.place())
+                (query.counts.failures > registration.told().failures).then_some(registration.breaker)
             }
-            ToDaemon::Describe(describe) => self.place_of(&Name::parse(&describe.name).ok()?),
+            ToDaemon::Describe(describe) => self.breaker_of(&Name::parse(&describe.name).ok()?),
             _ => None,
         }
     }
 
-    fn judged_beside(&mut self, now: Mono, connection: ConnectionId, report: &Report) -> Option<Place> {
+    fn judged_beside(&mut self, now: Mono, connection: ConnectionId, report: &Report) -> Option<BreakerId> {
         let (failure, fault) = match &report.outcome {
             Outcome::Failure(_) => (1, Fault::Failed),
             Outcome::Success { slow: true } => (0, Fault::Slow),
@@ -60,20 +61,26 @@ impl Core {
             Some(breaker) => untold || breaker.is_critical(now, worker, fault),
             None => true,
         };
-        critical.then(|| id.place())
+        critical.then_some(id)
     }
 
-    /// Where a breaker stands on the board.
+    /// The breaker of this name.
     #[must_use]
-    pub fn place_of(&self, name: &Name) -> Option<Place> {
-        self.table.find(name.as_str()).map(|id| id.place())
+    pub fn breaker_of(&self, name: &Name) -> Option<BreakerId> {
+        self.table.find(name.as_str())
     }
 
-    /// Where the breakers stand that a connection has registered.
+    /// The breaker of a connection's lane.
     #[must_use]
-    pub fn places_of(&self, connection: ConnectionId) -> Vec<Place> {
+    pub fn breaker_at(&self, connection: ConnectionId, lane: u32) -> Option<BreakerId> {
+        Some(self.connection(connection)?.lane(lane)?.breaker)
+    }
+
+    /// The breakers that a connection has registered.
+    #[must_use]
+    pub fn breakers_of(&self, connection: ConnectionId) -> Vec<BreakerId> {
         let lanes = self.connection(connection).into_iter().flat_map(|known| &known.lanes);
-        lanes.map(|registration| registration.breaker.place()).collect()
+        lanes.map(|registration| registration.breaker).collect()
     }
 
     /// Successes were found in memory before the message was served whose worker stamped it `stamp`; none where no message
@@ -98,10 +105,10 @@ impl Breaker {
             return false;
         }
         let own = self.lanes.get(&worker).map_or(0, |lane| lane.run_in(self.generation));
-        let (pooled, enough) = (self.window.run(), self.policy.trip.consecutive_failures);
-        let decides = |run: u32| run == 0 || enough > 0 && run.saturating_add(1) >= enough;
-        fault == Fault::Failed && (decides(own) || decides(pooled))
-            || self.window.may_hold(&self.policy.trip, fault, now)
+        let (pooled, trip) = (self.window.run(), &self.policy.trip);
+        let begins = own == 0 || pooled == 0;
+        let ends = trip.by_own_run(own.saturating_add(1)) || trip.by_pooled_run(pooled.saturating_add(1));
+        fault == Fault::Failed && (begins || ends) || self.window.may_hold(trip, fault, now)
     }
 
     /// A reading has found successes of a worker that came after `from`, before a message was served that is stamped so.

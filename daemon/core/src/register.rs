@@ -33,8 +33,8 @@ impl Core {
         };
         let id = self.lane(now, connection, lane)?;
         let breaker = self.table.get(id).ok_or_else(no_connection)?;
-        let (policy, view) = (Box::new(breaker.policy.to_patch()), breaker.view(now));
-        Ok(Registered { request: register.request, lane, place: Some(id.place()), policy, view })
+        let (policy, view) = (Box::new(breaker.policy_in_force()), breaker.view(now));
+        Ok(Registered { request: register.request, lane, place: Some(self.table.place(id)), policy, view })
     }
 
     /// A lane for a name that the connection has not registered: its number.

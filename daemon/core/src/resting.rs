@@ -103,6 +103,7 @@ impl Breaker {
             host,
             joint,
             forced,
+            ordered,
             window,
             backoff,
             succeeded: _, // of a breaker that was open
@@ -114,7 +115,7 @@ impl Breaker {
         } = self;
         let remembers = *backoff != Backoff::default() && quiet < policy.cooldown.forget;
         let fresh = *host == Cell { since: host.since, ..Cell::default() } && joint.is_fresh();
-        let held = forced.is_some() || !permits.is_empty() || window.run() > 0;
+        let held = forced.is_some() || ordered.is_some() || !permits.is_empty() || window.run() > 0;
         if !fresh
             || held
             || remembers
@@ -145,10 +146,11 @@ impl Breaker {
         !called || [trip.failure_rate, trip.failure_count, trip.slow_rate, trip.slow_count].iter().all(forgets)
     }
 
-    /// Whether the table may forget it to make room: closed by every word, nothing out, nothing to tell the fleet.
+    /// Whether the table may forget it to make room: closed by every word, no operator's word on it,
+    /// nothing out, nothing to tell the fleet.
     /// Workers that have registered it do not hold it: their next query makes it anew.
     pub(crate) fn is_evictable(&self) -> bool {
         let closed = self.state() == breakerd_proto::State::Closed && self.forced.is_none();
-        closed && self.permits.is_empty() && self.joint.owes_nothing()
+        closed && self.ordered.is_none() && self.permits.is_empty() && self.joint.owes_nothing()
     }
 }

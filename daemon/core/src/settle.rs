@@ -19,7 +19,7 @@ impl Breaker {
         outcome: &Outcome,
     ) {
         let at = at.min(turn.now);
-        let counts = self.policy.mode != Mode::Off;
+        let counts = self.mode() != Mode::Off;
         if counts {
             self.note(from.worker, at, outcome);
             if matches!(outcome, Outcome::Success { .. }) {

@@ -1,7 +1,7 @@
 //! What a breaker shows: views and rows.
 
 use breakerd_proto::clock::ms_up;
-use breakerd_proto::message::{BreakerRow, LaneRow, View};
+use breakerd_proto::message::{BreakerRow, LaneRow, PolicyPatch, View};
 use breakerd_proto::{Mono, Override, State, limits};
 
 use crate::WorkerId;
@@ -34,10 +34,13 @@ impl Breaker {
             Some(forced) => (forced.since, &forced.because),
             None => (self.ruling().since, &self.ruling().because),
         };
+        let ordered = self.ordered.as_ref().map(|ordered| ordered.because.clone()).unwrap_or_default();
         View {
             state: self.state(),
             forced: self.forced.as_ref().map(|forced| forced.to),
-            mode: self.policy.mode,
+            mode: self.mode(),
+            mode_by: ordered.by,
+            mode_why: ordered.why,
             generation: self.generation,
             retry_after_ms: self.retry_after_ms(now),
             age_ms: ms_up(now.since(since)),
@@ -45,6 +48,11 @@ impl Breaker {
             why: because.why.clone(),
             host_only: !self.fleet_rules() && self.host.state != State::Closed,
         }
+    }
+
+    /// The policy by which it goes, an operator's mode included.
+    pub(crate) fn policy_in_force(&self) -> PolicyPatch {
+        PolicyPatch { mode: Some(self.mode()), ..self.policy.to_patch() }
     }
 
     pub(crate) fn row(&self, now: Mono) -> BreakerRow {
@@ -57,6 +65,8 @@ impl Breaker {
             workers: u32::try_from(self.lanes.len()).unwrap_or(u32::MAX),
             permits_out: self.permits_out(),
             successes: self.tally().successes,
+            cooldown_ms: ms_up(self.ruling().cooldown()),
+            step: self.ruling().step,
         }
     }
 

@@ -1,12 +1,13 @@
-//! What a restart must not lose: every cell that is not closed, and every override.
+//! What a restart must not lose: every cell that is not closed, and every operator's word.
 //!
 //! All times are remaining times, since the clock of deadlines starts again with the machine; the driver subtracts what
 //! has passed by the wall clock where the machine has booted anew.
 
 use std::time::Duration;
 
-use breakerd_proto::{Mono, Name, Override, State};
+use breakerd_proto::{Mode, Mono, Name, Override, State};
 
+use crate::breaker::{Breaker, Forced, Ordered};
 use crate::cell::Cell;
 use crate::change::Because;
 use crate::core::Core;
@@ -40,6 +41,8 @@ pub struct SavedBreaker {
     pub fleet: bool,
     /// The override over it.
     pub forced: Option<SavedForce>,
+    /// An operator's word on the host's mode.
+    pub mode: Option<SavedMode>,
 }
 
 /// An override.
@@ -55,11 +58,22 @@ pub struct SavedForce {
     pub because: Because,
 }
 
+/// A mode by an operator's word.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SavedMode {
+    /// Which.
+    pub mode: Mode,
+    /// Who and why.
+    pub because: Because,
+}
+
 impl Core {
     /// What a restart must keep, as of now.
     #[must_use]
     pub fn save(&self, now: Mono) -> Snapshot {
-        let kept = self.table.each_awake().filter(|b| b.ruling().state != State::Closed || b.forced.is_some());
+        let simply_closed =
+            |b: &&Breaker| b.ruling().state == State::Closed && b.forced.is_none() && b.ordered.is_none();
+        let kept = self.table.each_awake().filter(|b| !simply_closed(b));
         let breakers = kept.map(|b| SavedBreaker {
             name: b.name.clone(),
             generation: b.generation,
@@ -75,6 +89,10 @@ impl Core {
                 age: now.since(forced.since),
                 because: forced.because.clone(),
             }),
+            mode: b
+                .ordered
+                .as_ref()
+                .map(|Ordered { mode, because }| SavedMode { mode: *mode, because: because.clone() }),
         });
         Snapshot { breakers: breakers.collect() }
     }
@@ -104,7 +122,9 @@ impl Core {
                 } else {
                     breaker.host = cell;
                 }
-                breaker.forced = saved.forced.as_ref().map(|forced| crate::breaker::Forced {
+                breaker.ordered =
+                    saved.mode.as_ref().map(|saved| Ordered { mode: saved.mode, because: saved.because.clone() });
+                breaker.forced = saved.forced.as_ref().map(|forced| Forced {
                     to: forced.to,
                     end: forced.left.map(|left| now.after(left)),
                     since: now.before(forced.age),

@@ -75,6 +75,7 @@ impl Solo {
             because,
             fleet: false,
             forced,
+            mode: None,
         };
         self.lane(now, name, None);
         self.core.handle_snapshot(now, &Snapshot { breakers: vec![saved] });

@@ -15,21 +15,24 @@ use crate::resting::{IDLE_AFTER, Resting};
 
 /// A place in the table and which of its tenants is meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct BreakerId {
+pub struct BreakerId {
     slot: u32,
     incarnation: u32,
 }
 
 impl BreakerId {
-    /// The same as the board numbers it, which has room for less of the incarnation.
-    pub(crate) fn place(self) -> Place {
-        Place { slot: self.slot, incarnation: u16::try_from(self.incarnation & 0xffff).unwrap_or(u16::MAX) }
+    /// Its place in the table, which the next tenant may have too.
+    #[must_use]
+    pub fn slot(self) -> usize {
+        usize::try_from(self.slot).unwrap_or(usize::MAX)
     }
 }
 
 #[derive(Debug)]
 struct Slot {
     incarnation: u32,
+    /// The board's own count of tenants and of their policies: a worker that has been told another one registers anew.
+    shown: u16,
     /// What stands in `timers` for it; [`Mono::NEVER`] for nothing.
     wake: Mono,
     /// When it was last asked about or reported on.
@@ -108,6 +111,19 @@ impl Table {
         }
     }
 
+    /// Where workers find it on the board.
+    pub(crate) fn place(&self, id: BreakerId) -> Place {
+        Place { slot: id.slot, incarnation: self.slot(id).map_or(0, |slot| slot.shown) }
+    }
+
+    /// Its policy is another: workers are to register it anew.
+    pub(crate) fn renew(&mut self, id: BreakerId) {
+        if let Some(slot) = self.slot_mut(id) {
+            slot.shown = slot.shown.wrapping_add(1);
+        }
+        self.touch(id);
+    }
+
     /// Whether another breaker has the slot by now.
     pub(crate) fn is_taken(&self, id: BreakerId) -> bool {
         let slot = usize::try_from(id.slot).ok().and_then(|slot| self.slots.get(slot));
@@ -172,12 +188,12 @@ impl Table {
         let generation = self.evicted.saturating_add(1);
         let uid = charge.uid();
         let tenant = Tenant::Resting(Resting::new(name.clone(), ruled, generation, now));
-        let mut slot = Slot { incarnation: 0, wake: Mono::NEVER, used: now, charge: Some(charge), tenant };
+        let mut slot = Slot { incarnation: 0, shown: 0, wake: Mono::NEVER, used: now, charge: Some(charge), tenant };
         let place = self.free.pop();
         let old = place.and_then(|place| self.slots.get_mut(usize::try_from(place).ok()?));
         let id = match (place, old) {
             (Some(place), Some(old)) => {
-                slot.incarnation = old.incarnation.wrapping_add(1);
+                (slot.incarnation, slot.shown) = (old.incarnation.wrapping_add(1), old.shown.wrapping_add(1));
                 let id = BreakerId { slot: place, incarnation: slot.incarnation };
                 *old = slot;
                 id
@@ -224,11 +240,16 @@ impl Table {
         }
     }
 
-    /// Gives a breaker that rests another policy; false if it does not rest, or shows its policy and must tell.
-    pub(crate) fn rule_resting(&mut self, id: BreakerId, ruled: &Ruled) -> bool {
+    /// Gives a breaker its policy where there is nothing to tell: it rests and shows the same mode, or has an equal policy
+    /// already and shares it anew. False if it must be told itself.
+    pub(crate) fn rule_quietly(&mut self, id: BreakerId, ruled: &Ruled) -> bool {
         match self.slot_mut(id).map(|slot| &mut slot.tenant) {
             Some(Tenant::Resting(resting)) if resting.ruled.policy.mode == ruled.policy.mode => {
                 resting.ruled = ruled.clone();
+                true
+            }
+            Some(Tenant::Awake(breaker)) if *breaker.policy == *ruled.policy => {
+                (breaker.policy, breaker.declared) = (Arc::clone(&ruled.policy), ruled.declared.clone());
                 true
             }
             _ => false,
@@ -298,9 +319,10 @@ impl Table {
         charge
     }
 
-    /// Every breaker, in the order of their names.
-    pub(crate) fn ids(&self) -> Vec<BreakerId> {
-        self.names.values().copied().collect()
+    /// So many breakers at most, in the order of their names, from the one after `after`.
+    pub(crate) fn ids_after(&self, after: Option<&Name>, most: usize) -> Vec<BreakerId> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        self.names.range::<Name, _>((from, Bound::Unbounded)).map(|(_, id)| *id).take(most).collect()
     }
 
     /// Every breaker that is whole, in the order of their names.

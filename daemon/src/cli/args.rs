@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use breakerd_proto::limits::REASON_BYTES_MAX;
-use breakerd_proto::{BadName, Name, Override};
+use breakerd_proto::{BadName, Mode, Name, Override};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::config::parse_duration;
@@ -62,6 +62,8 @@ pub(super) enum Command {
     Release(ReleaseArgs),
     /// Change a breaker to closed, everywhere
     Reset(ResetArgs),
+    /// Set whether a breaker acts, on this host alone
+    Mode(ModeArgs),
     /// Show the connected workers
     Workers,
     #[command(hide = true)]
@@ -187,6 +189,38 @@ pub(super) struct ResetArgs {
     pub(super) because: String,
 }
 
+#[derive(Args, Debug)]
+pub(super) struct ModeArgs {
+    /// The breaker
+    #[arg(value_parser = name)]
+    pub(super) name: Name,
+    /// Which; config: what the configuration says
+    pub(super) to: ModeTo,
+    /// Why, for whoever finds it so
+    #[arg(long, value_parser = reason, default_value = "")]
+    pub(super) because: String,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum ModeTo {
+    On,
+    Shadow,
+    Off,
+    Config,
+}
+
+impl ModeTo {
+    /// The mode; none for the configuration's.
+    pub(super) fn mode(self) -> Option<Mode> {
+        match self {
+            Self::On => Some(Mode::On),
+            Self::Shadow => Some(Mode::Shadow),
+            Self::Off => Some(Mode::Off),
+            Self::Config => None,
+        }
+    }
+}
+
 fn name(text: &str) -> Result<Name, BadName> {
     Name::parse(text)
 }
@@ -236,6 +270,8 @@ mod tests {
             "force closed openai --until-released --because x",
             "release openai",
             "reset openai --because x",
+            "mode openai shadow --because x",
+            "mode openai config",
             "run -- sh -c true",
             "run sh -c true",
             "check --explain chat/openai",
@@ -252,6 +288,9 @@ mod tests {
             "force open openai --for 10 --because x",
             "force open openai --for 0s --because x",
             "force open openai --for 10m --until-released --because x",
+            "mode openai",
+            "mode openai open",
+            "mode openai none",
             "ask",
             "ask a|b",
             "run",

@@ -79,6 +79,8 @@ mod tests {
             state: State::Open,
             forced: None,
             mode,
+            mode_by: String::new(),
+            mode_why: String::new(),
             generation: 1,
             retry_after_ms: None,
             age_ms: 0,

@@ -15,12 +15,14 @@ use crate::config::{self, Config, Explained};
 pub(super) fn check(global: &Global, check: &CheckArgs) -> Result<ExitCode, Failure> {
     let config = config::load(global.config.as_deref())?;
     let explained = check.explain.as_ref().map(|name| config::explain(&config, name));
+    let quotas = config::explain_quotas(&config);
     if global.json {
         let files: Vec<String> = config.files.iter().map(|file| file.display().to_string()).collect();
-        let policy = explained.as_deref().map(policy_object);
-        object::say(json!({ "ok": true, "files": files, "policy": policy }))?;
+        let policy = explained.as_deref().map(explained_object);
+        object::say(json!({ "ok": true, "files": files, "policy": policy, "quotas": explained_object(&quotas) }))?;
     } else {
-        say(&explained.map_or_else(|| ok(&config), |lines| table(&lines).join("\n")))?;
+        let whole = |policy: Vec<Explained>| table(&[policy, quotas].concat()).join("\n");
+        say(&explained.map_or_else(|| ok(&config), whole))?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -39,7 +41,7 @@ fn ok(config: &Config) -> String {
     format!("ok: {files}\n{fleet} · {patterns} · socket {}", config.listen.socket.display())
 }
 
-fn policy_object(lines: &[Explained]) -> Value {
+fn explained_object(lines: &[Explained]) -> Value {
     lines
         .iter()
         .map(|line| {

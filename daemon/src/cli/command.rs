@@ -1,13 +1,13 @@
-//! `force`, `release`, `reset`: what an operator may do.
+//! `force`, `release`, `reset`, `mode`: what an operator may do.
 
 use std::process::ExitCode;
 
 use breakerd_client::{Action, ConnectError, Operator};
 use breakerd_proto::message::Done;
-use breakerd_proto::{Link, Name, Override};
+use breakerd_proto::{Link, Mode, Name, Override};
 use serde_json::json;
 
-use super::args::{ForceArgs, Global, ReleaseArgs, ResetArgs};
+use super::args::{ForceArgs, Global, ModeArgs, ReleaseArgs, ResetArgs};
 use super::failure::Failure;
 use super::json as object;
 use super::printer::{safe, say};
@@ -33,6 +33,11 @@ pub(super) fn reset(global: &Global, reset: &ResetArgs) -> Result<ExitCode, Fail
         other => other?,
     };
     order(global, operator, &reset.name, Action::Reset, &reset.because)
+}
+
+pub(super) fn mode(global: &Global, mode: &ModeArgs) -> Result<ExitCode, Failure> {
+    let operator = Operator::connect(global.control())?;
+    order(global, operator, &mode.name, Action::Mode { to: mode.to.mode() }, &mode.because)
 }
 
 fn order(
@@ -65,6 +70,7 @@ fn line(name: &Name, action: Action, done: &Done, link: Link) -> String {
             };
             format!("{name} is {state} {end}: {calls}")
         }
+        Action::Mode { to } => return mode_line(name, to, done.view.mode),
     };
     match (done.fleet, link) {
         (true, _) => line.push_str(", on every host of the fleet"),
@@ -74,12 +80,26 @@ fn line(name: &Name, action: Action, done: &Done, link: Link) -> String {
     line
 }
 
+/// A mode is the host's own, whatever fleet it is in.
+fn mode_line(name: &Name, to: Option<Mode>, mode: Mode) -> String {
+    let does = match mode {
+        Mode::On => "it judges and rejects",
+        Mode::Shadow => "it judges in its own books and rejects nobody, save by a force",
+        Mode::Off => "it admits everything and counts nothing",
+    };
+    let until = match to {
+        Some(_) => format!(", on this host until `breakerd mode {name} config`"),
+        None => ", as the configuration says".to_owned(),
+    };
+    format!("{name} is in mode {}{until}: {does}", mode.word())
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use breakerd_proto::State;
     use breakerd_proto::message::View;
-    use breakerd_proto::{Mode, State};
 
     #[test]
     fn what_was_done_is_a_sentence() {
@@ -91,6 +111,8 @@ mod tests {
                 state,
                 forced,
                 mode: Mode::On,
+                mode_by: String::new(),
+                mode_why: String::new(),
                 generation: 3,
                 retry_after_ms: None,
                 age_ms: 0,
@@ -111,6 +133,17 @@ mod tests {
         assert_eq!(
             line(&name, Action::Reset, &done(State::Closed, None, false), Link::Detached),
             "openai is reset: closed, on this host; the fleet hears of it when Redis answers again"
+        );
+        let mut shadow = done(State::Closed, None, false);
+        shadow.view.mode = Mode::Shadow;
+        assert_eq!(
+            line(&name, Action::Mode { to: Some(Mode::Shadow) }, &shadow, Link::Joined),
+            "openai is in mode shadow, on this host until `breakerd mode openai config`: \
+             it judges in its own books and rejects nobody, save by a force"
+        );
+        assert_eq!(
+            line(&name, Action::Mode { to: None }, &done(State::Closed, None, false), Link::Joined),
+            "openai is in mode on, as the configuration says: it judges and rejects"
         );
     }
 }

@@ -20,6 +20,8 @@ pub(super) fn view(view: &View) -> Value {
         "state": view.state.word(),
         "forced": view.forced.map(Override::word),
         "mode": view.mode.word(),
+        "mode_by": view.mode_by,
+        "mode_why": view.mode_why,
         "generation": view.generation,
         "retry_after_ms": view.retry_after_ms,
         "age_ms": view.age_ms,
@@ -38,6 +40,8 @@ pub(super) fn breaker(row: &BreakerRow) -> Value {
         fields.insert("workers".to_owned(), json!(row.workers));
         fields.insert("permits_out".to_owned(), json!(row.permits_out));
         fields.insert("successes".to_owned(), json!(row.successes));
+        fields.insert("cooldown_ms".to_owned(), json!(row.cooldown_ms));
+        fields.insert("step".to_owned(), json!(row.step));
     }
     object
 }

@@ -52,6 +52,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Force(force) => command::force(global, &force),
         Command::Release(release) => command::release(global, &release),
         Command::Reset(reset) => command::reset(global, &reset),
+        Command::Mode(mode) => command::mode(global, &mode),
         Command::Workers => workers::workers(global),
         Command::DemoWorker(worker) => demo::work(&worker),
     };

@@ -17,7 +17,8 @@ pub(super) fn lines(policy: &PolicyPatch) -> Vec<String> {
 fn trip(policy: &PolicyPatch) -> Vec<String> {
     let mut rules = Vec::new();
     if let Some(n) = policy.consecutive_failures.filter(|n| *n > 0) {
-        rules.push(count(u64::from(n), "failure", "failures in a row"));
+        let of_all = if n > 1 { format!(" ({} over all workers)", u64::from(n) + 1) } else { String::new() };
+        rules.push(count(u64::from(n), "failure", "failures in a row") + &of_all);
     }
     for (given, what, is_rate) in [
         (policy.failure_rate, "failed", true),
@@ -160,7 +161,7 @@ mod tests {
         assert_eq!(
             lines(&Policy::default().to_patch()),
             [
-                "trips at 5 failures in a row, or 50 % failed of at least 20 calls within 30s",
+                "trips at 5 failures in a row (6 over all workers), or 50 % failed of at least 20 calls within 30s",
                 "cooldown 15s x2 to 2m, jitter 0.1, forgotten 1m after a recovery",
                 "1 probe at a time, each for at most 2m, 1 success recovers, undecided for at most 10m",
                 "hung after 10s, 401 and 403 ignored, without a daemon each process alone, over quota admitted",

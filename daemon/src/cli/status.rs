@@ -67,7 +67,11 @@ fn cells(row: &BreakerRow, policy: &PolicyPatch) -> [String; 6] {
         _ => "-".to_owned(),
     };
     let state = shown_state(view).to_owned();
-    [row.name.clone(), state, about(view.age_ms), retry_in, row.failures.to_string(), why(row, policy)]
+    // A first cooldown is the rule; a later one says how bad it is.
+    let grown = cooldown(row).filter(|_| row.step > 0);
+    let why = Some(why(row, policy)).filter(|why| !why.is_empty());
+    let why = why.into_iter().chain(grown).collect::<Vec<_>>().join("; ");
+    [row.name.clone(), state, about(view.age_ms), retry_in, row.failures.to_string(), why]
 }
 
 /// The override's word where there is one, else the state's.
@@ -75,9 +79,15 @@ pub(super) fn shown_state(view: &View) -> &'static str {
     view.forced.map_or_else(|| view.state.word(), Override::word)
 }
 
-/// `mode shadow`; nothing for a breaker that acts.
+/// `mode shadow`, and which operator said so and why; nothing for a breaker that acts by its configuration.
 pub(super) fn shown_mode(view: &View) -> Option<String> {
-    (view.mode != Mode::On).then(|| format!("mode {}", view.mode.word()))
+    let mode = format!("mode {}", view.mode.word());
+    match (view.mode, view.mode_by.as_str(), view.mode_why.as_str()) {
+        (Mode::On, "", _) => None,
+        (_, "", _) => Some(mode),
+        (_, by, "") => Some(format!("{mode} by {by}")),
+        (_, by, why) => Some(format!("{mode} by {by}: {why}")),
+    }
 }
 
 fn why(row: &BreakerRow, policy: &PolicyPatch) -> String {
@@ -92,6 +102,15 @@ fn why(row: &BreakerRow, policy: &PolicyPatch) -> String {
         parts.push("this host only".to_owned());
     }
     parts.join("; ")
+}
+
+/// `cooldown 1 min (step 2)`; nothing of a breaker that is closed or forced.
+fn cooldown(row: &BreakerRow) -> Option<String> {
+    if row.view.forced.is_some() || row.view.state == State::Closed {
+        return None;
+    }
+    let step = if row.step > 0 { format!(" (step {})", row.step) } else { String::new() };
+    Some(format!("cooldown {}{step}", exact(row.cooldown_ms)))
 }
 
 fn probing(row: &BreakerRow, policy: &PolicyPatch) -> String {
@@ -151,6 +170,9 @@ fn one(global: &Global, description: &Description) -> Result<(), Failure> {
         clock_time(view.age_ms),
         about(view.age_ms)
     );
+    if let Some(cooldown) = cooldown(row) {
+        head.push_str(&format!(", {cooldown}"));
+    }
     match (view.state, view.retry_after_ms) {
         (State::Open, Some(ms)) => head.push_str(&format!(", retry in {}", wait(ms))),
         (State::Open, None) => head.push_str(", until released"),
@@ -195,6 +217,8 @@ mod tests {
             state: State::Closed,
             forced: None,
             mode: Mode::On,
+            mode_by: String::new(),
+            mode_why: String::new(),
             generation: 1,
             retry_after_ms: Some(0),
             age_ms: 10_900_000,
@@ -213,6 +237,8 @@ mod tests {
             workers: 4,
             permits_out: 1,
             successes: 1,
+            cooldown_ms: 15_000,
+            step: 0,
         }
     }
 
@@ -239,11 +265,13 @@ mod tests {
         let policy = PolicyPatch { probe_permits: Some(1), probe_successes: Some(2), ..PolicyPatch::default() };
         let mut table = Table::new(&["NAME", "STATE", "FOR", "RETRY IN", "FAILURES", "WHY"]);
         for row in [
-            row("openai", 5, open),
+            row("openai", 5, open.clone()),
             row("payments/psp", 0, half_open),
+            BreakerRow { cooldown_ms: 60_900, step: 2, ..row("anthropic", 1, open.clone()) },
             row("postgres", 2, closed()),
             row("stripe", 0, forced),
             row("shadow", 0, View { mode: Mode::Shadow, ..closed() }),
+            row("off", 0, View { mode: Mode::Off, mode_by: "anna@web-1".to_owned(), ..closed() }),
         ] {
             table.row(cells(&row, &policy));
         }
@@ -253,9 +281,11 @@ mod tests {
 NAME          STATE        FOR    RETRY IN  FAILURES  WHY
 openai        open         12 s   18 s      5         3 consecutive failures, last http-401, by chat-api[4211]@web-1
 payments/psp  half-open    1 s    -         0         probing: 1 of 1 permits out, 1 of 2 successes; this host only
+anthropic     open         12 s   18 s      1         3 consecutive failures, last http-401, by chat-api[4211]@web-1; cooldown 1 min (step 2)
 postgres      closed       3 h    -         2
 stripe        forced-open  1 min  -         0         main\\u{1b}tenance, by anna@web-1
-shadow        closed       3 h    -         0         mode shadow"
+shadow        closed       3 h    -         0         mode shadow
+off           closed       3 h    -         0         mode off by anna@web-1"
         );
     }
 

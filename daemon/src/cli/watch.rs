@@ -87,6 +87,8 @@ mod tests {
                 state: State::Open,
                 forced: None,
                 mode: Mode::On,
+                mode_by: String::new(),
+                mode_why: String::new(),
                 generation: 2,
                 retry_after_ms: Some(14_900),
                 age_ms: 0,
@@ -98,8 +100,14 @@ mod tests {
             at: Mono(0),
         };
         let shadow = View { mode: Mode::Shadow, ..changed.view.clone() };
-        let shadow = Changed { view: shadow, ..changed.clone() };
-        assert!(line(&shadow, 0).ends_with(", by chat-api[4211]@web-1; mode shadow; retry in 15 s"));
+        let ordered = View { mode_by: "anna@web-1".to_owned(), mode_why: "drill".to_owned(), ..shadow.clone() };
+        for (view, told) in [
+            (shadow, ", by chat-api[4211]@web-1; mode shadow; retry in 15 s"),
+            (ordered, ", by chat-api[4211]@web-1; mode shadow by anna@web-1: drill; retry in 15 s"),
+        ] {
+            let told_by = line(&Changed { view, ..changed.clone() }, 0);
+            assert!(told_by.ends_with(told), "{told_by}");
+        }
         let line = line(&changed, 0);
         let (time, rest) = line.split_once("  ").unwrap_or_default();
         assert_eq!(time.len(), 9, "{time}");

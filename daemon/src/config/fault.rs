@@ -152,6 +152,17 @@ pub(crate) enum Problem {
         /// What both of them are over.
         over: &'static str,
     },
+    /// A quota out of its bounds.
+    Quota {
+        /// The key.
+        key: &'static str,
+        /// What was given.
+        given: u32,
+        /// What is allowed at most; at least it is 1.
+        most: u32,
+        /// What it is by default.
+        default: u32,
+    },
     /// A policy value out of its bounds.
     Bounds(BadPolicy),
     /// The first cooldown is longer than the longest.
@@ -251,6 +262,9 @@ impl fmt::Display for Problem {
             }
             Self::TwoOfOneSpan { key, over } => {
                 write!(f, "{key} has two rules over {over}; a list has one over the last calls and one over a time")
+            }
+            Self::Quota { key, given, most, default } => {
+                write!(f, "{key} is {given}; give 1 to {most}, or leave it out for {default}")
             }
             Self::Bounds(bad) => write!(f, "{bad}"),
             Self::FirstOverMax { first, max } => {

@@ -7,6 +7,7 @@ mod explain;
 mod fault;
 #[cfg(test)]
 mod policy_tests;
+mod quotas;
 mod read;
 mod rules;
 mod section;
@@ -15,6 +16,7 @@ mod settings;
 mod tests;
 mod words;
 
+use std::collections::BTreeMap;
 use std::env;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -52,11 +54,12 @@ pub(crate) struct Config {
     pub(crate) state: PathBuf,
     /// What is logged.
     pub(crate) log: Level,
-    /// What the core is told: policies, and the host's name.
+    /// What the core is told: policies, quotas, and the host's name.
     pub(crate) breakers: Settings,
     /// The files that were read, for a line in the log and for `check`.
     pub(crate) files: Vec<PathBuf>,
     layers: Vec<Layer>,
+    quota_places: BTreeMap<&'static str, Place>,
 }
 
 /// `[listen]`.
@@ -148,6 +151,11 @@ impl Level {
             Self::Trace => "trace",
         }
     }
+}
+
+/// Every quota, its value and who says so.
+pub(crate) fn explain_quotas(config: &Config) -> Vec<Explained> {
+    quotas::explain(config.breakers.quotas, &config.quota_places)
 }
 
 /// Reads the configuration: the named file alone, or [`FILE`] and its `conf.d`, each of which may be absent.

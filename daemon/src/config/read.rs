@@ -11,6 +11,7 @@ use toml::de::DeTable;
 use super::accounts::{self, Group};
 use super::breaker::{self, Layer};
 use super::fault::{Fault, Problem};
+use super::quotas;
 use super::section::{At, Section, Source};
 use super::settings;
 use super::{Account, Config, Fleet, Level, Listen, Rights};
@@ -48,6 +49,7 @@ pub(super) struct Draft {
     operators: Option<At<String>>,
     state: Option<At<PathBuf>>,
     level: Option<At<Level>>,
+    quotas: quotas::Draft,
     default: Option<Layer>,
     patterns: BTreeMap<String, Layer>,
 }
@@ -99,11 +101,13 @@ impl Draft {
             over(&mut self.level, log.word("level"));
             log.finish(&[]);
         });
+        top.inner("quotas", |quotas| self.quotas.read(quotas));
         top.inner("breaker", |breakers| self.breakers(breakers));
         for section in ["flexiai", "http", "metrics"] {
             top.not_built(section, "leave the section out");
         }
-        top.finish(&DEEPER);
+        let deeper: Vec<&'static str> = DEEPER.into_iter().chain(quotas::keys()).collect();
+        top.finish(&deeper);
     }
 
     fn fleet(&mut self, fleet: &mut Section<'_, '_>) {
@@ -144,7 +148,9 @@ impl Draft {
         let reset = self.reset.iter().filter_map(|user| account(user, faults)).collect();
         let rights = Rights { reset, operators: group("rights.operators", self.operators.take(), faults) };
         let layers: Vec<Layer> = self.default.take().into_iter().chain(self.patterns.into_values()).collect();
+        let (quotas, quota_places) = self.quotas.finish(faults);
         let breakers = Settings {
+            quotas,
             host: self.host.map_or_else(super::machine, |at| at.value),
             ..settings::settings(&layers, faults)
         };
@@ -157,6 +163,7 @@ impl Draft {
             breakers,
             files: self.files,
             layers,
+            quota_places,
         }
     }
 

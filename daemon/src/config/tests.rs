@@ -102,7 +102,7 @@ fn check(text: &str, complaint: &str) {
 #[test]
 fn each_complaint_says_the_next_step() {
     for (text, complaint) in [
-        ("colour = 1", "unknown key colour; known here: host, listen, fleet, rights, state, log, breaker"),
+        ("colour = 1", "unknown key colour; known here: host, listen, fleet, rights, state, log, quotas, breaker"),
         ("socket = \"/a\"", "unknown key socket; did you mean listen.socket?"),
         ("[breakers.default]", "unknown key breakers; did you mean breaker?"),
         (

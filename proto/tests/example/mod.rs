@@ -48,6 +48,8 @@ fn open() -> View {
         state: State::Open,
         forced: None,
         mode: Mode::On,
+        mode_by: String::new(),
+        mode_why: String::new(),
         generation: 7,
         retry_after_ms: Some(14_250),
         age_ms: 750,
@@ -62,6 +64,8 @@ fn forced() -> View {
         state: State::Closed,
         forced: Some(Override::ForcedClosed),
         mode: Mode::Off,
+        mode_by: "anna@web-1".to_owned(),
+        mode_why: "maintenance".to_owned(),
         generation: 8,
         retry_after_ms: None,
         age_ms: 0,
@@ -84,6 +88,8 @@ fn row() -> BreakerRow {
         workers: 4,
         permits_out: 1,
         successes: 0,
+        cooldown_ms: 60_000,
+        step: 2,
     }
 }
 
@@ -136,6 +142,8 @@ pub(crate) fn to_daemon() -> Vec<(&'static str, ToDaemon)> {
         ("force for ten minutes", command(Action::Force { to: Override::ForcedOpen, for_ms: Some(600_000) })),
         ("force until released", command(Action::Force { to: Override::ForcedClosed, for_ms: None })),
         ("release", command(Action::Release)),
+        ("watch only, on this host", command(Action::Mode { to: Some(Mode::Shadow) })),
+        ("as the configuration says", command(Action::Mode { to: None })),
         ("what is this daemon?", About { request: 13 }.into()),
     ]
 }

@@ -31,6 +31,18 @@ fn shadow_and_off_do_not_obey_the_fleets_trips() {
 }
 
 #[test]
+fn a_mode_by_an_operator_is_its_hosts_alone() {
+    let mut fleet = Fleet::of(2, &policy());
+    fleet.trip(0);
+    assert_eq!(fleet.states(), [Open, Open]);
+    fleet.operator(1, |breaker, turn, because| breaker.order(turn, Some(Mode::Shadow), because));
+    assert_eq!((fleet.states(), fleet.ask(1)), (vec![Open, Closed], "admit"));
+    assert_eq!(fleet.last_change(1), "mode closed : ");
+    fleet.operator(1, |breaker, turn, because| breaker.order(turn, None, because));
+    assert_eq!(fleet.states(), [Open, Open], "what the fleet holds rules again");
+}
+
+#[test]
 fn shadow_tells_nobody_of_its_trips_probes_and_recoveries() {
     let mut fleet = beside(Mode::Shadow);
     fleet.trip(1);
