@@ -94,6 +94,26 @@ fn an_operators_reset_clears_the_backoff_before_and_after_the_recovery() {
 }
 
 #[test]
+fn who_waits_no_longer_gives_his_own_probe_back() {
+    check("0 a fail x3\n1000 a ask\n1000 - want probe\n1001 a forget\n1001 b ask\n1001 - want probe");
+    check_with(
+        PolicyPatch { probe_permits: Some(2), ..policy() },
+        "
+        0 a fail x3
+        1000 a ask
+        1000 b ask
+        1000 - want probe
+        1001 b forget
+        1001 c ask
+        1001 - want probe
+        1002 a ok
+        1002 a see
+        1002 - want closed failures=0 retry=0 gen=4
+        ",
+    );
+}
+
+#[test]
 fn with_a_rate_all_probes_together_decide_and_one_that_fails_does_not() {
     check_with(
         half_of_four(),

@@ -1,7 +1,8 @@
 //! Whom a trip concerns: its own host, or the fleet too (I9).
 //!
-//! A history on the left: worker `a` fails three times is `a---`, `b` succeeds is `b+`, `c` succeeds slowly is `c~`. On the
-//! right, what it comes to.
+//! A history on the left: worker `a` fails three times is `a---`, `b` succeeds is `b+`, `c` succeeds slowly is `c~`; `<`
+//! stamps what follows four milliseconds ago, each step taking one, and at `.` a minute passes. On the right, what it comes
+//! to.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,22 +37,35 @@ fn check(policy: Policy, history: &str, comes_to: &str) {
     let mut breaker = Breaker::new(Name::parse("openai").unwrap(), Arc::new(policy), now);
     let (mut out, mut rng, forget_after) = (Effects::default(), fastrand::Rng::with_seed(1), Duration::from_secs(3600));
     let mut worker = WorkerId(0);
+    let mut late = Duration::ZERO;
     for step in history.chars() {
         now = now.after_ms(1);
         let outcome = match step {
             '-' => Outcome::failure("http-500"),
             '+' => Outcome::SUCCESS,
             '~' => Outcome::Success { slow: true },
+            '<' => {
+                late = Duration::from_millis(4);
+                continue;
+            }
+            '.' => {
+                now = now.after_ms(60_000);
+                let mut turn =
+                    Turn { now, rng: &mut rng, host: "h", forget_after, stand: Stand::Joined, out: &mut out };
+                breaker.handle_timeout(&mut turn);
+                continue;
+            }
             name => {
                 worker = WorkerId(name.into());
                 continue;
             }
         };
+        let at = now.before(std::mem::take(&mut late));
         breaker.lanes.entry(worker).or_default();
         let from = Reporter { connection: ConnectionId(worker.0), worker, label: "w[1]" };
         let generation = breaker.generation;
         let mut turn = Turn { now, rng: &mut rng, host: "h", forget_after, stand: Stand::Joined, out: &mut out };
-        breaker.settle(&mut turn, &from, (generation, 0), now, &outcome);
+        breaker.settle(&mut turn, &from, (generation, 0), at, &outcome);
     }
     let told = out.wishes.iter().filter(|(kind, _)| matches!(kind, OpKind::Trip { .. })).count();
     let got = match (breaker.state(), told) {
@@ -78,6 +92,13 @@ fn a_run_beside_a_neighbour_s_success_concerns_its_host() {
     check(three(), "a--b+a-", HOST);
     check(three(), "b+a--c+a-", HOST);
     check(three(), "a--b~a-", HOST);
+}
+
+#[test]
+fn a_success_contradicts_a_run_that_began_before_it_however_long_ago() {
+    check(three(), "a-b<+a--", FLEET);
+    check(three(), "a-b+.a--", HOST);
+    check(three(), "b+.a---", FLEET);
 }
 
 #[test]
