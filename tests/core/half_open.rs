@@ -284,6 +284,8 @@ fn the_daemons_connect_is_the_probe_and_no_call_need_pay() {
         999 - tick
         999 - connect
         999 - want none
+        999 a see
+        999 - want open failures=3 retry=1000 gen=2
         1000 a ask
         1000 - want reject probing retry=1000
         1000 - tick

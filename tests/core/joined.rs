@@ -375,6 +375,17 @@ fn a_snapshots_memory_of_the_fleet_stands_until_the_fleet_is_heard() {
 }
 
 #[test]
+fn what_was_its_hosts_own_word_stays_whatever_the_fleet_says() {
+    let own = SavedBreaker { fleet: false, ..remembered("openai") };
+    let host = Host::joined_with(&Snapshot { breakers: vec![own] });
+    assert_eq!((host.view("openai").state, host.view("openai").host_only), (State::Open, true));
+    // And where there is no fleet any more, so is what the fleet had said.
+    let mut alone = Core::new(Settings::default(), 1);
+    alone.handle_snapshot(host.now, &Snapshot { breakers: vec![remembered("openai")] });
+    assert!(alone.view(host.now, "openai").unwrap().host_only);
+}
+
+#[test]
 fn an_operators_word_is_the_fleets() {
     let mut host = Host::joined();
     let action = Action::Force { to: Override::ForcedOpen, for_ms: None };

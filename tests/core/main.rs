@@ -12,5 +12,6 @@ mod names;
 mod reload;
 mod rows;
 mod script;
+mod shown;
 mod trips;
 mod workers;

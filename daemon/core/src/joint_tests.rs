@@ -192,6 +192,8 @@ fn a_lease_of_another_host_s_holds_until_its_end() {
     assert_eq!((joint.foreign_until(), joint.lease.as_deref()), (end, None));
     assert!(joint.foreign_lease(host.now.after_ms(9999)) && !joint.foreign_lease(end));
     assert_eq!((host.breaker.tally().successes, host.changes()), (2, vec!["probe"]));
+    assert_eq!(host.breaker.retry_after_ms(host.now.after_ms(1000)), Some(9000));
+    assert_eq!(host.breaker.retry_after_ms(host.now.after_ms(9500)), Some(1000), "at the least");
 
     let host = Host::open_by_the_fleet(0).hears(Stand::Joined, half_open("h.1"));
     assert_eq!(
@@ -395,4 +397,14 @@ fn a_reset_here_leaves_nothing_to_tell_but_itself() {
     joint.close(Mono::default().after_ms(5), Because::new("root@h", "drill"));
     assert!(joint.owes_nothing());
     assert_eq!((joint.cell.state, joint.cell.since), (State::Closed, Mono::default().after_ms(5)));
+}
+
+#[test]
+fn what_a_host_holds_open_by_itself_is_shown_as_such() {
+    let host_only = |host: Host| host.breaker.view(host.now).host_only;
+    assert!(host_only(Host::open_by_itself()));
+    assert!(!host_only(Host::open_by_the_fleet(0)) && !host_only(Host::closed()));
+    let mut both = Host::open_by_the_fleet(0);
+    both.breaker.host = both.breaker.joint.cell.clone();
+    assert!(!host_only(both));
 }

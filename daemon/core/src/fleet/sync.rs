@@ -475,3 +475,7 @@ impl Table {
         Position::parse(self.epoch.as_deref()?, self.seq.as_deref()?, self.tag.as_deref()?)
     }
 }
+
+#[cfg(test)]
+#[path = "sync_tests.rs"]
+mod tests;
