@@ -118,3 +118,16 @@ fn only_the_one_who_waits_ends_the_wait() {
     assert!(host.breaker.joint.waiting.is_none());
     assert_eq!(host.answer(), (None, 1));
 }
+
+#[test]
+fn a_result_is_told_again_only_where_the_link_did_not_take_it() {
+    for (untold, told) in [(false, 0), (true, 1)] {
+        let mut host = Host::leased();
+        host.breaker.joint.result = Some((OpKind::Free { lease_id: "h.1".to_owned() }, Because::default()));
+        host.breaker.joint.untold = untold;
+        host.now = host.now.after_ms(5000);
+        host.turn(Breaker::tend_lease);
+        host.turn(Breaker::tend_lease);
+        assert_eq!(host.out.wishes.len(), told);
+    }
+}

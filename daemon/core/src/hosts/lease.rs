@@ -98,3 +98,40 @@ fn a_recovery_made_alone_gives_way_to_another_hosts_lease() {
     fleet.fail(1);
     assert_eq!(fleet.states(), [Open, Open]);
 }
+
+#[test]
+fn who_asks_while_the_link_takes_nothing_is_answered_at_once() {
+    let mut fleet = Fleet::of(1, &policy());
+    fleet.trip(0);
+    fleet.pass(1000);
+    fleet.hosts[0].deaf = true;
+    assert_eq!(fleet.ask(0), "reject");
+    assert!(fleet.hosts[0].breaker.joint.waiting.is_none());
+    fleet.hosts[0].deaf = false;
+    assert_eq!(fleet.ask(0), "probe");
+}
+
+#[test]
+fn a_success_beside_a_probe_that_never_returns_is_told() {
+    let mut fleet = probing(&with(|probe| (probe.permits, probe.successes) = (2, 2)));
+    assert_eq!(fleet.ask(0), "probe");
+    fleet.succeed(0);
+    fleet.pass(40_000);
+    assert_eq!(fleet.accepted().get("pok"), Some(&1));
+    assert_eq!(fleet.ask(1), "probe");
+    fleet.succeed(1);
+    assert_eq!(fleet.states(), [Closed, Closed], "one of each host");
+}
+
+#[test]
+fn another_hosts_lease_is_believed_while_nobody_can_be_asked() {
+    let mut fleet = Fleet::of(2, &policy());
+    fleet.trip(0);
+    fleet.pass(1000);
+    assert_eq!(fleet.ask(1), "probe");
+    fleet.cut(0);
+    fleet.pass(9000);
+    assert_eq!(fleet.ask(0), "reject");
+    fleet.pass(1000);
+    assert_eq!(fleet.ask(0), "probe", "its end as this host last heard it");
+}
