@@ -477,5 +477,6 @@ impl Table {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing)]
 #[path = "sync_tests.rs"]
 mod tests;
