@@ -40,6 +40,29 @@ fn a_connect_may_take_two_seconds() {
 }
 
 #[test]
+fn who_wakes_more_than_two_seconds_late_stood_still_himself() {
+    let late = now().after_ms(4000);
+    for (at, state) in [(late, LinkState::Down), (late.after(Duration::from_nanos(1)), LinkState::Connecting)] {
+        let mut link = connecting();
+        link.handle_timeout(at);
+        assert_eq!(link.state(), state, "the server had its time, or nobody knows");
+    }
+}
+
+#[test]
+fn a_poll_is_slow_that_takes_more_than_a_second() {
+    for (took, slow) in [(POLL_SLOW, 0), (POLL_SLOW + Duration::from_nanos(1), 1)] {
+        let mut link = connecting();
+        link.position = Some(Position { epoch: super::super::Epoch(1), seq: 5, tag: super::super::Tag(50) });
+        link.go_live(now());
+        link.send_poll(now());
+        let (id, _) = link.poll.under_way.unwrap();
+        link.poll_answered(now().after(took), id, now(), &Datum::Nil);
+        assert_eq!(link.poll.slow, slow);
+    }
+}
+
+#[test]
 fn a_server_may_hide_its_role_and_nothing_else() {
     for (place, code, state) in [
         (1, "NOPERM", LinkState::Connecting), // as it stood

@@ -183,7 +183,7 @@ fn hex_digit(byte: u8) -> Option<u8> {
 
 /// A decimal integer up to [`INTEGER_MAX`], with no sign and no leading zero.
 pub(super) fn integer(text: &str) -> Option<u64> {
-    let digits = !text.is_empty() && text.len() <= 16 && text.bytes().all(|b| b.is_ascii_digit());
+    let digits = text.bytes().all(|b| b.is_ascii_digit());
     let plain = text == "0" || !text.starts_with('0');
     if !digits || !plain {
         return None;

@@ -248,3 +248,14 @@ fn what_became_of_no_call_is_counted() {
     world.cut();
     assert_eq!((world.link.counters().unknown, world.link.counters().losses), (1, 1));
 }
+
+#[test]
+fn what_was_asked_for_after_a_standstill_goes_once_a_poll_has_found_nothing_lost() {
+    let mut world = World::live(1);
+    let version = world.link.position().unwrap().seq;
+    world.stand_still(60_000);
+    world.link.handle_timeout(world.now);
+    world.propose(1, "openai", trip(version));
+    assert_eq!((world.result(1), world.link.counters().log_reads), (OpResult::Ok, 0));
+    world.assert_agrees();
+}
