@@ -52,9 +52,10 @@ fn what_rests_comes_back_as_it_was() {
 
 #[test]
 fn nothing_to_remember_is_nothing_of_these() {
+    type Remember<'a> = &'a dyn Fn(&mut Breaker);
     let because = || Because::new("root@h", "drill");
     let (asker, end) = (Asker { connection: ConnectionId(7), request: 1 }, now().after_ms(1));
-    let memories: [(&str, &dyn Fn(&mut Breaker)); 8] = [
+    let memories: [(&str, Remember<'_>); 8] = [
         ("open", &|b| b.host.open(now(), end, 0, because())),
         ("whoever closed it", &|b| b.host.close(now(), because())),
         ("open in the fleet", &|b| b.joint.cell.open(now(), end, 0, because())),
