@@ -117,6 +117,26 @@ fn the_step_and_the_length_of_a_cooldown_are_told() {
 }
 
 #[test]
+fn who_waits_no_longer_gives_his_own_probe_back() {
+    check("0 a fail x3\n1000 a ask\n1000 - want probe\n1001 a forget\n1001 b ask\n1001 - want probe");
+    check_with(
+        PolicyPatch { probe_permits: Some(2), ..policy() },
+        "
+        0 a fail x3
+        1000 a ask
+        1000 b ask
+        1000 - want probe
+        1001 b forget
+        1001 c ask
+        1001 - want probe
+        1002 a ok
+        1002 a see
+        1002 - want closed failures=0 retry=0 gen=4
+        ",
+    );
+}
+
+#[test]
 fn with_a_rate_all_probes_together_decide_and_one_that_fails_does_not() {
     check_with(
         half_of_four(),
@@ -287,6 +307,8 @@ fn the_daemons_connect_is_the_probe_and_no_call_need_pay() {
         999 - tick
         999 - connect
         999 - want none
+        999 a see
+        999 - want open failures=3 retry=1000 gen=2
         1000 a ask
         1000 - want reject probing retry=1000
         1000 - tick

@@ -1,7 +1,7 @@
 //! A core with workers of several accounts, for tests about many names.
 
 use breakerd_core::{ConnectionId, Core, Peer, Refusal, Settings};
-use breakerd_proto::message::{Action, Command, Hello, PolicyPatch, Query, Register, Registered, Report, View};
+use breakerd_proto::message::{Action, Command, Done, Hello, PolicyPatch, Query, Register, Registered, Report, View};
 use breakerd_proto::{Counts, Mono, Outcome, Verdict};
 
 pub(crate) struct Host {
@@ -78,6 +78,18 @@ impl Host {
         self.ask_with(lane, Counts::default()).unwrap()
     }
 
+    /// The number of the last query.
+    pub(crate) fn newest_request(&self) -> u32 {
+        self.requests
+    }
+
+    /// The end of a probe.
+    pub(crate) fn settle_probe(&mut self, lane: Lane, (generation, permit): (u64, u64), outcome: Outcome) {
+        let (lane, connection, counts) = (lane.number, lane.connection, Counts::default());
+        let report = Report { lane, generation, permit, at: self.now(), outcome, counts };
+        self.core.handle_report(self.now(), connection, &report).unwrap();
+    }
+
     pub(crate) fn report_with(&mut self, lane: Lane, generation: u64, outcome: Outcome, counts: Counts) {
         let (lane, connection) = (lane.number, lane.connection);
         let report = Report { lane, generation, permit: 0, at: self.now(), outcome, counts };
@@ -103,9 +115,9 @@ impl Host {
         self.report_with(lane, generation, Outcome::SUCCESS, Counts::default());
     }
 
-    pub(crate) fn command(&mut self, name: &str, action: Action) {
+    pub(crate) fn command(&mut self, name: &str, action: Action) -> Done {
         let command = Command { request: 0, name: name.to_owned(), action, because: "drill".to_owned() };
-        self.core.command(self.now(), "root@web-1", &command).unwrap();
+        self.core.command(self.now(), "root@web-1", &command).unwrap()
     }
 
     pub(crate) fn view(&self, name: &str) -> View {

@@ -51,8 +51,12 @@ fn a_million_names_one_for_each_request() {
 
 #[test]
 fn a_breaker_that_is_idle_makes_room_though_its_worker_lives() {
+    [1, 1000].into_iter().for_each(idle_makes_room);
+}
+
+fn idle_makes_room(uid: u32) {
     let mut host = small(100, 2);
-    let worker = host.worker(1);
+    let worker = host.worker(uid);
     let (a, b) = (host.lane(worker, "a"), host.lane(worker, "b"));
     assert_eq!(host.register_as(worker, "c", None).unwrap_err().code, Code::Quota, "both were used just now");
     host.pass(MINUTE / 2);
@@ -60,6 +64,7 @@ fn a_breaker_that_is_idle_makes_room_though_its_worker_lives() {
     host.pass(MINUTE / 2);
     host.lane(worker, "c");
     assert!(host.core.view(host.now(), "a").is_err(), "the one that was left alone has gone");
+    assert_eq!(host.register_as(worker, "d", None).unwrap_err().code, Code::Quota, "the other was asked about since");
     assert_eq!(host.view("b").state, State::Closed);
     host.pass(MINUTE);
     assert!(matches!(host.ask(a), Verdict::Admit { .. }), "its lane is as good as before");

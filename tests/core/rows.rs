@@ -184,6 +184,19 @@ fn a_providers_wish_moves_the_deadline_later_and_never_sooner() {
         "0 b take 2\n0 a fail x3\n10 b fail http-429 retry=3000\n10 b ask\n10 - want reject open retry=3000\n20 b fail http-429 retry=100\n20 b ask\n20 - want reject open retry=2990",
     );
     check("0 a fail http-429 retry=5000\n0 b ask\n0 - want admit");
+    check(
+        "0 b take 3\n0 a fail x3\n10 b fail http-429 retry=3000\n10 b fail http-429 retry=3000\n10 b see\n10 - want open failures=2 retry=3000 gen=3",
+    );
+}
+
+#[test]
+fn a_stragglers_wish_moves_no_deadline_but_that_of_an_open_breaker() {
+    check(
+        "0 b take 2\n0 a fail x3\n1000 a ask\n1001 b fail http-429 retry=5000\n1001 b see\n1001 - want half-open failures=1 retry=1000 gen=3",
+    );
+    check(
+        "0 b take 2\n0 a fail x3\n5 - op force-open 100\n9 b fail http-429 retry=5000\n105 - tick\n105 b see\n105 - want open failures=1 retry=895 gen=4",
+    );
 }
 
 #[test]
@@ -216,6 +229,14 @@ fn overrides_lie_over_the_state_and_end_by_word_or_by_time() {
 #[test]
 fn a_reset_closes_beneath_an_override_and_leaves_it() {
     check("0 a fail x3\n1 - op force-open\n2 - op reset\n2 - want open\n3 - op release\n3 - want closed");
+}
+
+#[test]
+fn a_release_is_what_a_closed_breaker_says_and_an_open_one_keeps_the_words_of_its_trip() {
+    check("0 a ask\n1 - op force-open\n2 - op release\n2 - why\n2 - want root@web-1: drill");
+    check(
+        "0 a fail x3\n1 - op force-open\n2 - op release\n2 - why\n2 - want api[97]@web-1: 3 consecutive failures, last http-500",
+    );
 }
 
 #[test]

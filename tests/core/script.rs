@@ -7,6 +7,7 @@
 //!   `ago=MS` stamps them so long ago: they are told late.
 //! - `missed N [slow=N]`: so many successes are counted by the worker and told by no report; its next message shows them.
 //! - `take N`: N queries whose permits are kept in order; settling takes the oldest.
+//! - `forget`: the worker waits no longer for the answer to its newest query, and never saw it.
 //! - `die`: the worker's connection ends.
 //! - `op reset|release|force-open [MS]|force-closed [MS]|mode on|shadow|off|config`: an operator's command.
 //! - `cooldown`: its length in milliseconds and the backoff's step.
@@ -31,6 +32,7 @@ struct Worker {
     lane: u32,
     permits: VecDeque<(u64, u64)>,
     counts: Counts,
+    newest_request: u32,
 }
 
 struct World {
@@ -177,6 +179,11 @@ impl World {
             "slow" => (0..times).for_each(|_| self.settle(who, at, &Outcome::Success { slow: true })),
             "ignored" => self.settle(who, at, &Outcome::Ignored),
             "drop" => self.settle(who, at, &Outcome::Abandoned),
+            "forget" => {
+                let worker = self.workers.get_mut(who).unwrap();
+                worker.permits.pop_back();
+                self.core.handle_forget(self.now, worker.connection.unwrap(), worker.newest_request);
+            }
             "missed" => {
                 let counts = &mut self.workers.get_mut(who).unwrap().counts;
                 counts.successes += rest[0].parse::<u64>().unwrap();
@@ -230,6 +237,7 @@ impl World {
     fn ask(&mut self, who: &str) {
         self.request += 1;
         let worker = self.workers.get_mut(who).unwrap();
+        worker.newest_request = self.request;
         let deadline = Mono(self.now.0 + 5_000_000);
         let query = Query { request: self.request, lane: worker.lane, deadline, counts: worker.counts };
         let verdict = self.core.handle_query(self.now, worker.connection.unwrap(), &query).unwrap().unwrap();

@@ -90,6 +90,8 @@ mod tests {
         let second = accounts.charge(1, Held::Name, 2).unwrap();
         assert!(accounts.charge(1, Held::Name, 2).is_none(), "the third of two");
         let other = accounts.charge(2, Held::Name, 2).unwrap();
+        assert_eq!([first.uid(), other.uid()], [1, 2]);
+        assert!(accounts.holds_only(Held::Name) && !accounts.holds_only(Held::Connection));
         accounts.release(first);
         let third = accounts.charge(1, Held::Name, 2).unwrap();
         for charge in [second, third, other] {

@@ -301,10 +301,6 @@ impl Core {
     pub(crate) fn each_connection(&self) -> impl Iterator<Item = (ConnectionId, &Connection)> {
         self.connections.iter().map(|(id, connection)| (*id, connection))
     }
-
-    pub(crate) fn nobody() -> u32 {
-        NOBODY
-    }
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use breakerd_proto::{Link, Mono, Name};
 
 use crate::breaker::Stand;
-use crate::core::Core;
+use crate::core::{Core, NOBODY};
 use crate::fleet::{Counters, Fact, Heard, Keys, LinkMachine, LinkState, Op, OpKind, Request, Seen, Token};
 use crate::table::BreakerId;
 
@@ -218,7 +218,7 @@ impl Core {
             None => Life::Same,
         };
         // Only a full table keeps a fleet's value out; its workers are then admitted unguarded and told so.
-        let Ok(id) = self.ensure(now, Self::nobody(), &seen.name, None) else { return };
+        let Ok(id) = self.ensure(now, NOBODY, &seen.name, None) else { return };
         // One that was made or rested until now is at the fleet's newest version and has seen nothing of it.
         let rested = self.table.awake(id).is_none();
         if let Some(breaker) = self.table.get_mut(id).filter(|_| rested && life == Life::Same) {

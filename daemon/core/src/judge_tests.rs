@@ -1,8 +1,9 @@
 //! Whom a trip concerns: its own host, or the fleet too (I9).
 //!
-//! A history on the left: worker `a` fails three times is `a---`, `b` succeeds is `b+`, `c` succeeds slowly is `c~`. When the
-//! next failure is served, a success of `b`'s is found in memory: at once is `b!`, by a daemon that was stopped is `b?`. On
-//! the right, what it comes to.
+//! A history on the left: worker `a` fails three times is `a---`, `b` succeeds is `b+`, `c` succeeds slowly is `c~`; `<`
+//! stamps what follows four milliseconds ago, each step taking one, and at `.` a minute passes. When the next failure is
+//! served, a success of `b`'s is found in memory: at once is `b!`, by a daemon that was stopped is `b?`. On the right, what
+//! it comes to.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,8 +37,8 @@ fn check(policy: Policy, history: &str, comes_to: &str) {
     let mut now = Mono::default().after_ms(1_000_000);
     let mut breaker = Breaker::new(Name::parse("openai").unwrap(), Arc::new(policy), now);
     let (mut out, mut rng, forget_after) = (Effects::default(), fastrand::Rng::with_seed(1), Duration::from_secs(3600));
-    let (mut worker, mut found) = (WorkerId(0), Vec::new());
-    let late = Duration::from_millis(if history.contains('?') { 100 } else { 0 });
+    let (mut worker, mut found, mut late) = (WorkerId(0), Vec::new(), Duration::ZERO);
+    let stopped = Duration::from_millis(if history.contains('?') { 100 } else { 0 });
     for step in history.chars() {
         now = now.after_ms(1);
         let outcome = match step {
@@ -48,16 +49,28 @@ fn check(policy: Policy, history: &str, comes_to: &str) {
                 found.push(worker);
                 continue;
             }
+            '<' => {
+                late = Duration::from_millis(4);
+                continue;
+            }
+            '.' => {
+                now = now.after_ms(60_000);
+                let mut turn =
+                    Turn { now, rng: &mut rng, host: "h", forget_after, stand: Stand::Joined, out: &mut out };
+                breaker.handle_timeout(&mut turn);
+                continue;
+            }
             name => {
                 worker = WorkerId(name.into());
                 continue;
             }
         };
+        let at = now.before(std::mem::take(&mut late));
         breaker.lanes.entry(worker).or_default();
         let from = Reporter { connection: ConnectionId(worker.0), worker, label: "w[1]", overtaken: false };
         let generation = breaker.generation;
         let mut turn = Turn { now, rng: &mut rng, host: "h", forget_after, stand: Stand::Joined, out: &mut out };
-        let at = now.before(late);
+        let at = at.before(stopped);
         for worker in found.drain(..) {
             breaker.lanes.entry(worker).or_default();
             breaker.found((at, now), (worker, ConnectionId(worker.0)), 1, Some(at));
@@ -106,6 +119,13 @@ fn a_daemon_that_was_stopped_cannot_say_what_came_first() {
     check(three(), "b?a---", HOST);
     check(three(), "a--b?c---", HOST);
     check(three(), "b?a-c-d-e-f-g-h-", CLOSED);
+}
+
+#[test]
+fn a_success_contradicts_a_run_that_began_before_it_however_long_ago() {
+    check(three(), "a-b<+a--", FLEET);
+    check(three(), "a-b+.a--", HOST);
+    check(three(), "b+.a---", FLEET);
 }
 
 #[test]

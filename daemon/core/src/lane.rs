@@ -82,3 +82,36 @@ impl Lane {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_is_of_one_generation_and_ends_with_a_success() {
+        let at = |ms| Mono::default().after_ms(ms);
+        let mut lane = Lane::default();
+        assert!(!lane.in_run());
+        assert_eq!([lane.fail(1, at(5)), lane.fail(1, at(6))], [(1, at(5)), (2, at(5))]);
+        assert!(lane.in_run());
+        assert_eq!(lane.fail(2, at(7)), (1, at(7)), "the breaker has changed since");
+        lane.failures = 3;
+        lane.end_run();
+        assert!(!lane.in_run() && lane.failures == 0);
+        assert_eq!(lane.fail(2, at(8)), (1, at(8)));
+    }
+
+    #[test]
+    fn a_failure_of_no_known_kind_hides_none_that_is_known() {
+        let at = |ms| Mono::default().after_ms(ms);
+        let (known, unknown) = (Failure::new("http-500"), Failure::new("unreported"));
+        let seen = |lane: &Lane| lane.last_failure(at(10)).map(|last| (last.kind, last.ago_ms));
+        let mut lane = Lane::default();
+        assert_eq!(seen(&lane), None);
+        lane.note_unreported(&unknown, at(1), 4);
+        assert_eq!(seen(&lane), Some(("unreported".to_owned(), 9)));
+        lane.note(&known, at(3));
+        lane.note_unreported(&unknown, at(5), 2);
+        assert_eq!((seen(&lane), lane.failures_total), (Some(("http-500".to_owned(), 7)), 7));
+    }
+}

@@ -206,3 +206,8 @@ impl Breaker {
         }
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+#[path = "lease_tests.rs"]
+mod tests;

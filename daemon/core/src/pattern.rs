@@ -67,8 +67,8 @@ fn overlap(a: &[u8], b: &[u8]) -> bool {
             *place = match (c, d) {
                 (b'*', None) => old,
                 (_, None) => false,
-                (b'*', Some(_)) => old || left || (d == Some(b'*') && before),
-                (_, Some(b'*')) => old || left,
+                // A star stands for nothing, or for one more of what the other says.
+                (b'*', Some(_)) | (_, Some(b'*')) => old || left,
                 (c, Some(d)) => before && c == d,
             };
             before = old;
@@ -125,5 +125,21 @@ mod tests {
         assert!(!overlap(b"a*", b"b*"));
         assert!(overlap(b"a*c", b"ab*"));
         assert!(!overlap(b"x*c", b"ab*"));
+    }
+
+    #[test]
+    fn a_pattern_is_as_long_as_a_name_may_be() {
+        let whole = "a".repeat(limits::NAME_BYTES_MAX);
+        assert_eq!(Pattern::parse(&whole).unwrap().as_str(), whole);
+        assert_eq!(Pattern::parse(""), Err(BadPattern::Length(0)));
+        assert_eq!(Pattern::parse(&format!("{whole}*")), Err(BadPattern::Length(limits::NAME_BYTES_MAX + 1)));
+        assert_eq!(Pattern::parse("a b"), Err(BadPattern::Character(' ')));
+    }
+
+    #[test]
+    fn what_says_more_of_a_name_is_more_specific() {
+        let falling = ["openai", "openai*", "*openai*", "open*", "open**", "*"];
+        let ranks = falling.map(|pattern| Pattern::parse(pattern).unwrap().rank());
+        assert!(ranks.is_sorted_by(|a, b| a > b), "{ranks:?}");
     }
 }

@@ -110,6 +110,15 @@ fn a_factor_or_a_chance_out_of_its_bounds() {
 }
 
 #[test]
+fn a_rate_of_no_probes_is_none() {
+    let rate = |of_probes| PolicyPatch { probe_rate: Some(ProbeRate { at_least: 0.5, of_probes }), ..none() };
+    taken(rate(0));
+    let policy = Policy::default().patched(&rate(4));
+    assert_eq!(policy.probe.rate, Some(ProbeRate { at_least: 0.5, of_probes: 4 }));
+    assert_eq!(policy.patched(&rate(0)).probe.rate, None, "a less specific pattern's is switched off");
+}
+
+#[test]
 fn a_target_that_is_none() {
     let long = format!("{}:443", "a".repeat(limits::PROBE_CONNECT_BYTES_MAX));
     for target in
@@ -118,7 +127,7 @@ fn a_target_that_is_none() {
         let sentence = format!("probe.connect is {target:?}; it takes HOST:PORT, as \"api.openai.com:443\"");
         refused(PolicyPatch { probe_connect: Some(target.to_owned()), ..none() }, &sentence);
     }
-    for target in ["", "api.openai.com:443", "10.0.0.1:80", "[2001:db8::1]:443"] {
+    for target in ["", "api.openai.com:443", "10.0.0.1:80", "[2001:db8::1]:443", "[::ffff:10.0.0.1]:80"] {
         taken(PolicyPatch { probe_connect: Some(target.to_owned()), ..none() });
     }
 }

@@ -154,3 +154,8 @@ impl Breaker {
         closed && self.ordered.is_none() && self.permits.is_empty() && self.joint.owes_nothing()
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing)]
+#[path = "resting_tests.rs"]
+mod tests;

@@ -10,7 +10,7 @@ use breakerd_proto::{Mode, Mono, Name, Override, State};
 use crate::breaker::{Breaker, Forced, Ordered};
 use crate::cell::Cell;
 use crate::change::Because;
-use crate::core::Core;
+use crate::core::{Core, NOBODY};
 use crate::tally::Tally;
 
 /// The part of the table that a restart keeps.
@@ -102,7 +102,7 @@ impl Core {
     /// Nothing that was open is closed by it (I14); no deadline becomes longer than a policy allows.
     pub fn handle_snapshot(&mut self, now: Mono, snapshot: &Snapshot) {
         for saved in &snapshot.breakers {
-            let Ok(id) = self.ensure(now, Self::nobody(), &saved.name, None) else { continue };
+            let Ok(id) = self.ensure(now, NOBODY, &saved.name, None) else { continue };
             let fleet = saved.fleet && self.fleet.is_some();
             self.touch(now, id, |breaker, _| {
                 let most = breakerd_proto::limits::RETRY_AFTER_MAX.max(breaker.policy.cooldown.max.mul_f64(1.5));

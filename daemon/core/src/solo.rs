@@ -158,3 +158,8 @@ impl Solo {
 fn named(view: View) -> View {
     if view.by.starts_with(SERVICE) { View { by: ALONE.to_owned(), ..view } } else { view }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+#[path = "solo_tests.rs"]
+mod tests;

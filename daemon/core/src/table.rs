@@ -360,3 +360,8 @@ impl Table {
         self.timers.first().copied()
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+#[path = "table_tests.rs"]
+mod tests;

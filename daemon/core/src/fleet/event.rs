@@ -238,6 +238,14 @@ mod tests {
     }
 
     #[test]
+    fn a_call_for_votes_is_read() {
+        let text = "V1 00000000000000aa 1732469613123 openai 10000";
+        let name = Name::parse("openai").unwrap();
+        let suspicion = Suspicion { epoch: Epoch(0xaa), now_ms: 1_732_469_613_123, name, window_ms: 10_000 };
+        assert_eq!(Event::parse(text.as_bytes()), Ok(Event::Suspicion(suspicion)));
+    }
+
+    #[test]
     fn what_breaks_a_rule_is_no_event() {
         let rows = [
             ("".to_owned(), BadEvent::UnknownKind),
@@ -250,10 +258,13 @@ mod tests {
             (format!("{HEADER}\nopenai\t8|{OPEN}\nopenai\t9|{CLOSED}\n"), BadEvent::Line(3)),
             ("E1 00000000000000bb 1 00000003 1".to_owned(), BadEvent::Header),
             ("E1 00000000000000BB 1 00000003 1 -".to_owned(), BadEvent::Header),
+            (format!("B1 00000000000000aa 0 1 00000001 00000002 7\nopenai\t0|{OPEN}"), BadEvent::Header),
+            ("V1 00000000000000aa 7 op enai 100".to_owned(), BadEvent::Header),
         ];
         for (text, bad) in rows {
             assert_eq!(Event::parse(text.as_bytes()), Err(bad), "{text:?}");
         }
+        assert_eq!(Event::parse(&vec![b'B'; EVENT_BYTES_MAX]), Err(BadEvent::UnknownKind));
         assert_eq!(Event::parse(&vec![b'B'; EVENT_BYTES_MAX + 1]), Err(BadEvent::TooLong));
         assert_eq!(Event::parse(&[b'B', 0xff]), Err(BadEvent::NotText));
     }

@@ -492,3 +492,8 @@ pub(super) fn earlier(one: Option<Mono>, other: Option<Mono>) -> Option<Mono> {
         (one, other) => one.or(other),
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing)]
+#[path = "link_tests.rs"]
+mod tests;

@@ -285,6 +285,10 @@ mod tests {
         let free = op(OpKind::Free { lease_id: lease() });
         assert_eq!(free.overtaken_by(&leased), None);
         assert_eq!(free.overtaken_by(&closed), Some(OpResult::Stale));
+        let forced = Value { forced: Some(Override::ForcedOpen), ..leased.clone() };
+        for other in [forced, value(State::HalfOpen, "web-2/1"), value(State::Open, &lease())] {
+            assert_eq!(free.overtaken_by(&other), Some(OpResult::Stale), "{other}");
+        }
         assert_eq!(op(OpKind::Reset { expected: None }).overtaken_by(&closed), None);
     }
 }

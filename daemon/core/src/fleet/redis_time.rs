@@ -133,6 +133,31 @@ mod tests {
     }
 
     #[test]
+    fn the_quickest_receipt_counts_for_one_to_two_minutes() {
+        let mut time = RedisTime::default();
+        time.sample(at(1_000), 0);
+        let mut late = |second: u64| {
+            let now = at(1_000 + second * 1_000 + 100);
+            time.sample(now, second * 1_000);
+            time.until(now, &open(3_600_000, 3_600_000))
+        };
+        for second in 1..=119 {
+            assert_eq!(late(second), at(3_601_000), "second {second}");
+        }
+        assert_eq!(late(120), at(3_601_100), "all of the last minute came late");
+    }
+
+    #[test]
+    fn five_seconds_late_is_late_and_more_is_a_clock_set_back() {
+        for (late_ms, offset_ms) in [(5_000, 1_000), (5_001, 6_001)] {
+            let mut time = RedisTime::default();
+            time.sample(at(1_000), 0);
+            time.sample(at(1_000 + late_ms), 0);
+            assert_eq!(time.until(at(10_000), &open(60_000, 60_000)), at(60_000 + offset_ms));
+        }
+    }
+
+    #[test]
     fn clocks_that_drift_apart_are_followed() {
         let mut time = RedisTime::default();
         for second in 0..600u64 {

@@ -475,3 +475,8 @@ impl Table {
         Position::parse(self.epoch.as_deref()?, self.seq.as_deref()?, self.tag.as_deref()?)
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing)]
+#[path = "sync_tests.rs"]
+mod tests;

@@ -183,7 +183,7 @@ fn hex_digit(byte: u8) -> Option<u8> {
 
 /// A decimal integer up to [`INTEGER_MAX`], with no sign and no leading zero.
 pub(super) fn integer(text: &str) -> Option<u64> {
-    let digits = !text.is_empty() && text.len() <= 16 && text.bytes().all(|b| b.is_ascii_digit());
+    let digits = text.bytes().all(|b| b.is_ascii_digit());
     let plain = text == "0" || !text.starts_with('0');
     if !digits || !plain {
         return None;
@@ -298,6 +298,19 @@ pub(super) mod tests {
         assert_eq!(value.why, "3 consecutive failures, last http-401");
         assert_eq!(value.to_string(), TRIP);
         assert!(value.is_held());
+        let closed = Value { state: State::Closed, ..value };
+        assert!(!closed.is_held() && Value { forced: Some(Override::ForcedClosed), ..closed }.is_held());
+    }
+
+    #[test]
+    fn a_value_may_have_so_many_bytes_and_an_author_too() {
+        let plain = Value { by: "a".repeat(AUTHOR_BYTES_MAX), ..Value::default() };
+        assert_eq!(Value::parse(&plain.to_string()), Ok(plain.clone()));
+        let long = Value { by: "a".repeat(AUTHOR_BYTES_MAX + 1), ..Value::default() };
+        assert_eq!(Value::parse(&long.to_string()), Err(BadValue::Field(13)));
+        let whole = format!("{plain}|{}", "x".repeat(VALUE_BYTES_MAX - plain.to_string().len() - 1));
+        assert!(Value::parse(&whole).is_ok());
+        assert_eq!(Value::parse(&format!("{whole}x")), Err(BadValue::TooLong));
     }
 
     #[test]

@@ -275,3 +275,43 @@ impl LinkMachine {
         }
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use breakerd_proto::State;
+
+    use super::super::{Epoch, Keys};
+    use super::*;
+
+    fn now() -> Mono {
+        Mono::default().after_ms(1_000_000)
+    }
+
+    /// A link at version 5.
+    fn link() -> LinkMachine {
+        let mut link = LinkMachine::new(Keys::of("demo").unwrap(), fastrand::Rng::with_seed(1), now());
+        link.position = Some(Position { epoch: Epoch(1), seq: 5, tag: Tag(50) });
+        link
+    }
+
+    #[test]
+    fn a_result_that_cannot_be_read_is_unknown() {
+        for result in [None, Some("what|?")] {
+            let mut link = link();
+            link.op_answered(now(), Token(3), now(), Name::parse("openai").unwrap(), result);
+            assert_eq!(link.poll_fact(), Some(Fact::Unknown { token: Token(3), sent: now() }));
+            assert_eq!(link.counters().unknown, 1);
+        }
+    }
+
+    #[test]
+    fn only_an_answer_ahead_of_us_says_what_the_table_holds() {
+        for (version, held) in [(4, 0), (5, 0), (6, 1)] {
+            let mut link = link();
+            let value = Value { version, state: State::Open, ..Value::default() };
+            link.op_answered(now(), Token(3), now(), Name::parse("openai").unwrap(), Some(&format!("OK|{value}")));
+            assert_eq!(link.held(), held, "version {version}");
+        }
+    }
+}

@@ -188,3 +188,74 @@ fn an_answer_whose_event_never_came_is_seen_as_a_fork_once_the_server_forgot_it(
     world.assert_agrees();
     assert_eq!(world.link.counters().forks, 1);
 }
+
+#[test]
+fn twenty_calls_go_at_once() {
+    let mut world = World::live(1);
+    let version = world.link.position().unwrap().seq;
+    (0..30).for_each(|token| world.propose(token, &format!("b{token}"), trip(version)));
+    assert_eq!(world.applies(), [1; 20]);
+    assert_eq!((world.link.counters().calls, world.link.counters().ops), (20, 20));
+    world.pass(100);
+    assert_eq!(world.applies().iter().sum::<usize>(), 30);
+}
+
+#[test]
+fn in_a_storm_names_go_in_random_order_and_else_as_they_came() {
+    for (waiting, as_they_came) in [(64, true), (65, false)] {
+        let mut world = World::live(1);
+        let version = world.link.position().unwrap().seq;
+        world.held_back = Some(VecDeque::new());
+        let names: Vec<_> = (0..=waiting).map(|token| format!("b{token:02}")).collect();
+        (0..).zip(&names).for_each(|(token, name)| world.propose(token, name, trip(version)));
+        world.let_go();
+        let call = world.sent.iter().filter(|command| command.kind == CommandKind::Apply).nth(1).unwrap();
+        let sent: Vec<_> = call.words[command::APPLY_HEAD_WORDS..].chunks(op::OP_WORDS).map(|op| &op[1]).collect();
+        assert_eq!(sent.iter().zip(&names[1..]).all(|(sent, name)| *sent == name), as_they_came, "{waiting} wait");
+        world.assert_agrees();
+    }
+}
+
+#[test]
+fn a_call_that_came_too_late_was_not_executed() {
+    let mut world = World::live(1);
+    let version = world.link.position().unwrap().seq;
+    world.server.now_ms += 1200;
+    world.propose(1, "openai", trip(version));
+    assert_eq!(world.result(1), OpResult::Ok, "at its deadline");
+    world.server.now_ms += 1201;
+    world.propose(2, "stripe", trip(version));
+    assert_eq!(*world.outcome(2), Fact::Refused { token: Token(2) });
+    assert_eq!((world.link.state(), world.server.applied), (LinkState::Live, 1));
+}
+
+#[test]
+fn a_server_that_takes_no_writes_is_left() {
+    let mut world = World::live(1);
+    let version = world.link.position().unwrap().seq;
+    world.server.refusal = Some("READONLY");
+    world.propose(1, "openai", trip(version));
+    assert_eq!(*world.outcome(1), Fact::Refused { token: Token(1) });
+    assert_eq!((world.link.state(), world.link.counters().unknown), (LinkState::Down, 0));
+}
+
+#[test]
+fn what_became_of_no_call_is_counted() {
+    let mut world = World::live(1);
+    let version = world.link.position().unwrap().seq;
+    world.held_back = Some(VecDeque::new());
+    world.propose(1, "openai", trip(version));
+    world.cut();
+    assert_eq!((world.link.counters().unknown, world.link.counters().losses), (1, 1));
+}
+
+#[test]
+fn what_was_asked_for_after_a_standstill_goes_once_a_poll_has_found_nothing_lost() {
+    let mut world = World::live(1);
+    let version = world.link.position().unwrap().seq;
+    world.stand_still(60_000);
+    world.link.handle_timeout(world.now);
+    world.propose(1, "openai", trip(version));
+    assert_eq!((world.result(1), world.link.counters().log_reads), (OpResult::Ok, 0));
+    world.assert_agrees();
+}
