@@ -360,6 +360,7 @@ fn remembered(name: &str) -> SavedBreaker {
         because: Because::new("w[1]@web-1", "5 consecutive failures"),
         fleet: true,
         forced: None,
+        mode: None,
     }
 }
 

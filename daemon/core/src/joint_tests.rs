@@ -79,7 +79,8 @@ impl Host {
     fn hears(mut self, stand: Stand, value: Value) -> Self {
         let (name, none) = (self.breaker.name.clone(), Mono::default());
         let lease_until = if value.lease_id.is_empty() { none } else { self.now.after_ms(10_000) };
-        let seen = Seen { name, value, until: none, lease_until, forced_until: None };
+        let until = if value.duration_ms == 0 { none } else { self.now.after_ms(value.duration_ms) };
+        let seen = Seen { name, value, until, lease_until, forced_until: None };
         self.turn(stand, |breaker, turn| breaker.take_in(turn, &seen, "h.1", Life::Same));
         self
     }
@@ -234,7 +235,7 @@ fn when_the_fleet_s_cell_takes_over_the_host_s_own_ends_with_its_probes() {
 
 #[test]
 fn the_fleet_s_cell_knows_when_it_opened() {
-    let open = |version| Value { version, state: State::Open, ..Value::default() };
+    let open = |version| Value { version, state: State::Open, duration_ms: 1000, ..Value::default() };
     let host = Host::closed();
     let opened = host.now;
     let host = host.hears(Stand::Joined, open(9)).pass(1).hears(Stand::Joined, open(10));

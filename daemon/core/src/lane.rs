@@ -92,13 +92,16 @@ mod tests {
         let at = |ms| Mono::default().after_ms(ms);
         let mut lane = Lane::default();
         assert!(!lane.in_run());
-        assert_eq!([lane.fail(1, at(5)), lane.fail(1, at(6))], [(1, at(5)), (2, at(5))]);
+        assert_eq!(
+            [lane.fail(1, ConnectionId(1), at(5)), lane.fail(1, ConnectionId(1), at(6))],
+            [(1, at(5)), (2, at(5))]
+        );
         assert!(lane.in_run());
-        assert_eq!(lane.fail(2, at(7)), (1, at(7)), "the breaker has changed since");
+        assert_eq!(lane.fail(2, ConnectionId(1), at(7)), (1, at(7)), "the breaker has changed since");
         lane.failures = 3;
         lane.end_run();
         assert!(!lane.in_run() && lane.failures == 0);
-        assert_eq!(lane.fail(2, at(8)), (1, at(8)));
+        assert_eq!(lane.fail(2, ConnectionId(1), at(8)), (1, at(8)));
     }
 
     #[test]
