@@ -95,8 +95,11 @@ def test_the_policy_in_code_reaches_the_daemon_and_its_configuration_wins(make_d
     assert by_config.state == "open"
 
 
-def test_one_connection_for_each_loop_and_one_for_the_threads(daemon: Daemon) -> None:
+def test_one_connection_for_each_loop_and_one_for_the_threads(
+    daemon: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Two loops in two threads, each awaited on its own connection, all one worker."""
+    monkeypatch.setenv("BREAKERD_BOARD", "off")  # with it a loop asks only what the board does not tell
     guard, barrier = breakerd.breaker("openai"), threading.Barrier(3)
 
     def loop() -> str:
@@ -302,7 +305,8 @@ def test_a_task_cancelled_while_it_asks_leaves_no_permit_out(make_daemon: Callab
     asyncio.run(main())
 
 
-def test_nothing_blocks_a_loop_while_the_daemon_hangs(daemon: Daemon) -> None:
+def test_nothing_blocks_a_loop_while_the_daemon_hangs(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BREAKERD_BOARD", "off")  # with it a closed breaker needs no answer
     guard = breakerd.breaker("openai")
 
     async def main() -> None:
@@ -334,7 +338,10 @@ def test_nothing_blocks_a_loop_while_the_daemon_hangs(daemon: Daemon) -> None:
     asyncio.run(main())
 
 
-def test_a_synchronous_call_waits_five_milliseconds_for_a_daemon_that_hangs(daemon: Daemon) -> None:
+def test_a_synchronous_call_waits_five_milliseconds_for_a_daemon_that_hangs(
+    daemon: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BREAKERD_BOARD", "off")
     guard = breakerd.breaker("openai")
     guard.admit().success()
     assert daemon.process is not None

@@ -90,6 +90,17 @@ fn successes_in_memory_end_runs() {
 }
 
 #[test]
+fn whoever_looks_sees_that_a_success_in_memory_has_ended_the_run() {
+    let daemon = Daemon::start();
+    let breaker = openai(&daemon);
+    (0..2).for_each(|_| drop(breaker.call(|| Err::<(), _>("boom"))));
+    assert_eq!(breaker.observe().failures, 2);
+    breaker.call(|| Ok::<_, ()>(())).unwrap();
+    breaker.call(|| Ok::<_, ()>(())).unwrap();
+    assert_eq!(breaker.observe().failures, 0);
+}
+
+#[test]
 fn a_dead_daemons_last_word_stands_though_this_process_never_asked() {
     let mut daemon = Daemon::start();
     let breaker = openai(&daemon);

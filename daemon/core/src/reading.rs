@@ -41,6 +41,7 @@ impl Core {
                 let registration = self.connection(connection)?.lane(query.lane)?;
                 (query.counts.failures > registration.told().failures).then_some(registration.breaker)
             }
+            ToDaemon::Observe(observe) => self.breaker_at(connection, observe.lane),
             ToDaemon::Describe(describe) => self.breaker_of(&Name::parse(&describe.name).ok()?),
             _ => None,
         }
