@@ -25,6 +25,11 @@ use crate::outbox::Outbox;
 /// Frames handed over at a time; the next are read when the loop has served these.
 const BATCH_FRAMES_MAX: usize = 64;
 
+/// Bytes read at a time from a peer that says little: a thousand idle workers are to be small.
+const READ_IDLE: usize = 512;
+/// Bytes read at a time from one that says much.
+const READ_BUSY: usize = 8192;
+
 /// A connection's number, from accept to its end.
 pub(crate) type Number = u64;
 
@@ -75,7 +80,7 @@ impl Line {
 
     async fn read(&self, socket: &Stream, process: Option<AsyncFd<OwnedFd>>) -> End {
         let mut reader = Reader::default();
-        let mut bytes = vec![0_u8; 4096];
+        let mut bytes = vec![0_u8; READ_IDLE];
         let mut patience = Some(HELLO_TIME_MAX);
         let mut dead = false;
         loop {
@@ -96,6 +101,14 @@ impl Line {
             reader.feed(bytes.get(..taken).unwrap_or_default());
             if let Err(end) = self.hand_over(&mut reader).await {
                 return end;
+            }
+            let next = match taken {
+                filled if filled == bytes.len() => READ_BUSY,
+                ..=READ_IDLE => READ_IDLE,
+                _ => bytes.len(),
+            };
+            if next != bytes.len() {
+                bytes = vec![0_u8; next];
             }
             patience = (reader.pending() > 0).then_some(FRAME_TIME_MAX);
         }

@@ -4,6 +4,7 @@ use std::io;
 use std::os::unix::net::UnixDatagram;
 use std::process::ExitCode;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tracing_subscriber::EnvFilter;
 
 use crate::config::Config;
@@ -15,9 +16,20 @@ const ANOTHER_DAEMON: u8 = 75;
 /// The environment is not as configured: `EX_CONFIG` of sysexits(3).
 const CONFIG: u8 = 78;
 
+/// A worker takes two descriptors and a shell's soft limit is often 1024: all that the hard limit allows is used. Nothing here
+/// uses `select(2)`, which is what the soft limit is kept low for (systemd.exec(5), `LimitNOFILE=`).
+fn raise_descriptors() {
+    let allowed = getrlimit(Resource::Nofile);
+    let raised = setrlimit(Resource::Nofile, Rlimit { current: allowed.maximum, ..allowed });
+    if let Err(error) = raised {
+        tracing::debug!(%error, soft = allowed.current, "the limit of open files stays");
+    }
+}
+
 /// Serves until SIGTERM or SIGINT; at SIGHUP the configuration is read once more.
 pub(crate) fn serve(config: Config, read: reload::Read) -> ExitCode {
     start_log(&config);
+    raise_descriptors();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let done = runtime.map_err(StartError::Runtime).and_then(|runtime| {
         let local = tokio::task::LocalSet::new();

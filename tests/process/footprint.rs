@@ -1,7 +1,11 @@
 //! What the daemon costs.
 
+use std::time::Duration;
+
+use breakerd_client::{Breaker, Failure, Options, RejectReason, Source};
 use breakerd_proto::Verdict;
-use breakerd_tests::{Daemon, Raw};
+use breakerd_tests::wait::{bounded, within};
+use breakerd_tests::{Daemon, Raw, until};
 
 /// The figure that the project promises for four workers and three breakers.
 const PROMISED_KIB: u64 = 8 * 1024;
@@ -53,6 +57,59 @@ fn ten_thousand_idle_names_are_small() {
         println!("{bytes} bytes a closed idle name");
     }
     assert!(bytes <= PROMISED_BYTES_A_NAME, "{bytes} bytes a name");
+}
+
+/// The figure that the project promises for a connected worker that uses one breaker: the page that it counts in is half.
+const PROMISED_BYTES_A_WORKER: u64 = 10 * 1024;
+/// How many of them.
+const CONNECTED: usize = 1000;
+
+#[test]
+fn a_thousand_workers_are_small_idle_and_reached_by_one_store() {
+    let daemon = Daemon::released();
+    let attached = |_| {
+        let client = Options::from_env().unwrap().socket(daemon.socket()).open();
+        let breaker = client.breaker("openai").unwrap();
+        until("it is attached", || (breaker.observe().source == Source::Daemon).then_some(()));
+        breaker
+    };
+    drop(attached(0));
+    let before = daemon.memory_kib("VmRSS");
+    let breakers: Vec<Breaker> = (0..CONNECTED).map(attached).collect();
+    let bytes = (daemon.memory_kib("VmRSS") - before) * 1024 / CONNECTED as u64;
+    #[allow(clippy::print_stdout, reason = "the figure is what this test is for")]
+    {
+        println!("{bytes} bytes a connected worker");
+    }
+    assert!(bytes <= PROMISED_BYTES_A_WORKER, "{bytes} bytes a worker");
+
+    let (began, second) = (processor_time(&daemon), Duration::from_secs(1));
+    assert!(within(second, || None::<()>).is_none());
+    bounded(
+        "an idle second beside a thousand workers, of the processor",
+        processor_time(&daemon) - began,
+        second / 1000,
+    );
+
+    (0..3).for_each(|_| breakers[0].admit().unwrap().fail(Failure::new("http-503")));
+    assert_eq!(breakers[0].admit().unwrap_err().reason, RejectReason::Open);
+    // Nobody can be told by a message any more.
+    daemon.freeze();
+    let open =
+        breakers.iter().filter(|breaker| breaker.admit().is_err_and(|no| no.reason == RejectReason::Open)).count();
+    daemon.thaw();
+    assert_eq!(open, CONNECTED);
+}
+
+/// What the daemon's threads have had of the processors.
+fn processor_time(daemon: &Daemon) -> Duration {
+    let tasks = std::fs::read_dir(format!("/proc/{}/task", daemon.pid())).unwrap();
+    let of_one = |task: std::path::PathBuf| {
+        // proc(5): the first figure is the time on a processor, in nanoseconds.
+        let text = std::fs::read_to_string(task.join("schedstat")).unwrap();
+        text.split(' ').next().unwrap().parse().map(Duration::from_nanos).unwrap()
+    };
+    tasks.map(|task| of_one(task.unwrap().path())).sum()
 }
 
 fn threads(daemon: &Daemon) -> usize {
