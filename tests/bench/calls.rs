@@ -1,6 +1,7 @@
 //! What a call costs in the worker, beside the crates that do it in one process.
 
-use std::hint::black_box;
+use std::cell::RefCell;
+use std::hint::{black_box, spin_loop};
 use std::pin::pin;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
@@ -10,7 +11,7 @@ use breakerd_client::{CallError, Options};
 use breakerd_proto::Mono;
 use tower::{Layer, Service};
 
-use crate::clock::{per_call, per_call_of_two};
+use crate::clock::{per_await, per_call, per_call_of_two};
 use crate::harness::{Bench, Entry};
 use crate::peers;
 use crate::world::{self, Broken};
@@ -113,28 +114,26 @@ pub(crate) fn success(bench: &mut Bench) {
             per_call_on!(failsafe_default, |it| failsafe::CircuitBreaker::call(it, works))
         }),
         Entry::one("breaker-machines.check_success", "ns", || {
-            per_call_on!(machines, |it| at_once(it.call(|| async { works() })))
+            per_call_on!(machines, |it| now(it.call(|| async { works() })))
         }),
         Entry::one("tower-resilience.check_success", "ns", || {
             let mut service = resilience.clone();
-            per_call_on!(&mut service, |it| at_once(it.call(black_box(1))))
+            per_call_on!(&mut service, |it| now(it.call(black_box(1))))
         }),
         Entry::one("check_success_2t", "ns", || per_call_of_two_on!(breaker, |it, _thread| it.call(works))),
-        Entry::one("floor.check_success_2t", "ns", || {
-            per_call_of_two_on!(floor, |it, thread| it.call(thread, works))
-        }),
+        Entry::one("floor.check_success_2t", "ns", || per_call_of_two_on!(floor, |it, thread| it.call(thread, works))),
         Entry::one("recloser.check_success_2t", "ns", || per_call_of_two_on!(recloser, |it, _thread| it.call(works))),
         Entry::one("failsafe.check_success_2t", "ns", || {
             per_call_of_two_on!(failsafe, |it, _thread| failsafe::CircuitBreaker::call(it, works))
         }),
         Entry::one("breaker-machines.check_success_2t", "ns", || {
-            per_call_of_two_on!(machines, |it, _thread| at_once(it.call(|| async { works() })))
+            per_call_of_two_on!(machines, |it, _thread| now(it.call(|| async { works() })))
         }),
         Entry::one("tower-resilience.check_success_2t", "ns", || {
             per_call_of_two(|_| {
                 let mut service = resilience.clone();
                 move || {
-                    black_box(at_once(black_box(&mut service).call(black_box(1)))).ok();
+                    black_box(now(black_box(&mut service).call(black_box(1)))).ok();
                 }
             })
         }),
@@ -163,22 +162,18 @@ pub(crate) fn reject(bench: &mut Bench) {
     let daemon = world::daemon();
     let breaker = &world::breaker(&daemon, "openai");
     breaker.call(|| Err::<(), _>(Broken)).unwrap_err();
-    breakerd_tests::until("it is open", || {
-        matches!(breaker.call(works), Err(CallError::Rejected(_))).then_some(())
-    });
+    breakerd_tests::until("it is open", || matches!(breaker.call(works), Err(CallError::Rejected(_))).then_some(()));
     let (recloser, failsafe) = (&peers::recloser_open(), &peers::failsafe_open());
     assert!(recloser.call(works).is_err() && failsafe::CircuitBreaker::call(failsafe, works).is_err());
     bench.measure(vec![
         Entry::one("reject", "ns", || per_call_on!(breaker, |it| it.call(works))),
         Entry::one("floor.reject", "ns", || per_call_on!(&(), |_it| Err::<(), _>(Mono::now()))),
         Entry::one("recloser.reject", "ns", || per_call_on!(recloser, |it| it.call(works))),
-        Entry::one("failsafe.reject", "ns", || {
-            per_call_on!(failsafe, |it| failsafe::CircuitBreaker::call(it, works))
-        }),
+        Entry::one("failsafe.reject", "ns", || per_call_on!(failsafe, |it| failsafe::CircuitBreaker::call(it, works))),
     ]);
 }
 
-/// Through a tower layer; the floor is the service without one.
+/// Through a tower layer, awaited in a runtime; the floor is the service without one.
 pub(crate) fn tower(bench: &mut Bench) {
     let daemon = world::daemon();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -186,21 +181,27 @@ pub(crate) fn tower(bench: &mut Bench) {
     let client = breakerd_client::tokio::Client::with(Options::from_env().unwrap().socket(daemon.socket()));
     let breaker = client.breaker("openai").unwrap();
     runtime.block_on(async { breaker.call(async { works() }).await.map(|_| ()) }).unwrap();
-    let mut guarded = BreakerLayer::new(breaker).layer(peers::echo());
-    let (mut resilience, mut bare) = (peers::resilience(), peers::echo());
+    let guarded = RefCell::new(BreakerLayer::new(breaker).layer(peers::echo()));
+    let (resilience, bare) = (RefCell::new(peers::resilience()), RefCell::new(peers::echo()));
+    macro_rules! per_call_in_runtime {
+        ($service:expr) => {
+            runtime.block_on(per_await(|| black_box($service).borrow_mut().call(black_box(1))))
+        };
+    }
     bench.measure(vec![
-        Entry::one("tower_call", "ns", || per_call_on!(&mut guarded, |it| at_once(it.call(black_box(1))))),
-        Entry::one("floor.tower_call", "ns", || per_call_on!(&mut bare, |it| at_once(it.call(black_box(1))))),
-        Entry::one("tower-resilience.tower_call", "ns", || {
-            per_call_on!(&mut resilience, |it| at_once(it.call(black_box(1))))
-        }),
+        Entry::one("tower_call", "ns", || per_call_in_runtime!(&guarded)),
+        Entry::one("floor.tower_call", "ns", || per_call_in_runtime!(&bare)),
+        Entry::one("tower-resilience.tower_call", "ns", || per_call_in_runtime!(&resilience)),
     ]);
 }
 
-/// What a future is ready with at its first poll.
-fn at_once<T>(future: impl Future<Output = T>) -> T {
-    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(value) => value,
-        Poll::Pending => panic!("nothing here has to wait"),
+/// What a future ends with. Who has to wait, for another thread's lock, waits awake.
+fn now<T>(future: impl Future<Output = T>) -> T {
+    let (mut future, mut context) = (pin!(future), Context::from_waker(Waker::noop()));
+    loop {
+        if let Poll::Ready(value) = future.as_mut().poll(&mut context) {
+            return value;
+        }
+        spin_loop();
     }
 }

@@ -1,6 +1,6 @@
 //! Timing: many calls between two readings of the clock, one call between two, two threads at once; and pinning.
 
-use std::hint::spin_loop;
+use std::hint::{black_box, spin_loop};
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -39,6 +39,20 @@ fn windows(call: &mut impl FnMut()) -> Vec<f64> {
             return windows;
         }
     }
+}
+
+/// Nanoseconds an awaited call, as [`per_call`].
+pub(crate) async fn per_await<F: Future>(mut call: impl FnMut() -> F) -> f64 {
+    let end = Mono::now().after(LONG);
+    let mut windows = Vec::new();
+    while Mono::now() < end || windows.len() < WINDOWS_MIN {
+        let began = Mono::now();
+        for _ in 0..WINDOW {
+            black_box(call().await);
+        }
+        windows.push(nanos(Mono::now().since(began)) / f64::from(WINDOW));
+    }
+    median(&mut windows)
 }
 
 /// The same for two threads that call at once, each on a processor of its own; the slower one's. `caller` makes each
@@ -122,4 +136,3 @@ fn pin(thread: Option<Pid>, processor: usize) {
     // A machine with one processor needs no pinning and refuses the second.
     sched_setaffinity(thread, &set).unwrap_or_default();
 }
-

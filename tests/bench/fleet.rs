@@ -2,22 +2,24 @@
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use breakerd_client::Breaker;
 use breakerd_proto::Mono;
 use breakerd_tests::redis::{Reply, Session};
 use breakerd_tests::{Daemon, Redis, Setup, until};
 
-use crate::calls::works;
-use crate::clock::pin_to;
+use crate::clock::{pin_to, rest};
 use crate::harness::{Bench, Entry, Figure};
 use crate::socket::FAILURE_BYTES;
-use crate::trips::{Race, fail};
+use crate::trips::{Flag, Race, fail, set};
+use crate::worker::{Role, Worker};
 use crate::world::{self, Resetter};
 
 /// Trips of one measurement, after idle and awake.
 const TRIPS: usize = 100;
+const SETTLED: Duration = Duration::from_millis(20);
 
 fn host(redis: &Redis, host: &'static str) -> Daemon {
     let fleet = Some((redis.url(), "bench".to_owned()));
@@ -32,17 +34,18 @@ fn host(redis: &Redis, host: &'static str) -> Daemon {
 pub(crate) fn trip(bench: &mut Bench) {
     let redis = &Redis::start();
     let (one, two) = (host(redis, "web-1"), host(redis, "web-2"));
-    let (failing, watching) = (&world::breaker(&one, "openai"), &world::breaker(&two, "openai"));
+    let failing = &world::breaker(&one, "openai");
     let mut resetter = Resetter::of(&one);
     let trips = bench.many(TRIPS);
     bench.measure(vec![
         Entry::many("trip_fleet", || {
-            Race {
-                rejected: |_| watching.call(works).is_err(),
-                act: |_| fail(failing),
-                again: |_| resetter.reset("openai"),
-            }
-            .run(trips)
+            let watcher = Worker::start(&two, "openai", Role::Watches(1));
+            let again = |_| {
+                resetter.reset("openai");
+                // Host one hears of its own reset too, and a failure from before that is stale.
+                rest(SETTLED);
+            };
+            Race { watcher, act: |_| fail(failing), again }.run(trips)
         }),
         Entry::many("floor.trip_fleet", || chain(redis, trips)),
     ]);
@@ -57,7 +60,8 @@ return ARGV[2]";
 
 fn chain(redis: &Redis, trips: usize) -> Vec<Figure> {
     let (mut from, to) = UnixStream::pair().unwrap();
-    let flag = &AtomicBool::new(false);
+    let watcher = Flag::new();
+    let (setter, clearer) = (watcher.handle(), watcher.handle());
     let mut script = redis.session();
     let sha = script.ask(&["SCRIPT", "LOAD", SCRIPT]).text();
     script.ask(&["DEL", "floor"]);
@@ -65,18 +69,15 @@ fn chain(redis: &Redis, trips: usize) -> Vec<Figure> {
     subscriber.ask(&["SUBSCRIBE", "floor"]);
     std::thread::scope(|scope| {
         scope.spawn(move || relay(to, &mut script, &sha));
-        scope.spawn(move || hear(&mut subscriber, flag));
-        let figures = Race {
-            rejected: |_| flag.load(Ordering::Acquire),
-            act: |_| {
-                let began = Mono::now();
-                from.write_all(&[1; FAILURE_BYTES]).unwrap();
-                began
-            },
-            again: |_| flag.store(false, Ordering::Release),
-        }
-        .run(trips);
-        from.shutdown(std::net::Shutdown::Both).unwrap();
+        scope.spawn(move || hear(&mut subscriber, &setter));
+        let end = from.try_clone().unwrap();
+        let act = move |_| {
+            let began = Mono::now();
+            from.write_all(&[1; FAILURE_BYTES]).unwrap();
+            began
+        };
+        let figures = Race { watcher, act, again: |_| set(&clearer, false) }.run(trips);
+        end.shutdown(std::net::Shutdown::Both).unwrap();
         redis.session().ask(&["PUBLISH", "floor", "over"]);
         figures
     })
@@ -94,14 +95,14 @@ fn relay(mut from: UnixStream, script: &mut Session, sha: &str) {
     }
 }
 
-fn hear(subscriber: &mut Session, flag: &AtomicBool) {
+fn hear(subscriber: &mut Session, flag: &AtomicU8) {
     pin_to(0);
     loop {
         let Reply::Many(parts) = subscriber.read() else { panic!("no message of a subscription") };
         if parts.last() == Some(&Reply::Text("over".to_owned())) {
             return;
         }
-        flag.store(true, Ordering::Release);
+        set(flag, true);
     }
 }
 
@@ -111,38 +112,29 @@ pub(crate) fn redis_frozen(bench: &mut Bench) {
     let redis = &Redis::start();
     let daemon = &host(redis, "web-1");
     let trips = bench.many(TRIPS);
-    let (one, other) = (&world::client(daemon), &world::client(daemon));
+    let client = &world::client(daemon);
     let series = &AtomicUsize::new(0);
-    let fresh = move || -> Vec<(Breaker, Breaker)> {
-        let series = series.fetch_add(1, Ordering::Relaxed);
-        let name = |turn: usize| format!("frozen/{series}/{turn}");
-        let both = |turn| (one.breaker(&name(turn)).unwrap(), other.breaker(&name(turn)).unwrap());
-        let all: Vec<(Breaker, Breaker)> = (0..2 * trips + 1).map(both).collect();
-        for (one, other) in &all {
-            world::attached(one);
-            world::attached(other);
-        }
-        all
+    let fresh = move || {
+        let name = format!("frozen/{}", series.fetch_add(1, Ordering::Relaxed));
+        // One more than there are trips: the watcher looks at the next one after each.
+        let number = 2 * trips + 1;
+        let breakers: Vec<Breaker> =
+            (0..number).map(|turn| client.breaker(&format!("{name}/{turn}")).unwrap()).collect();
+        breakers.iter().for_each(world::attached);
+        (Worker::start(daemon, &name, Role::Watches(number)), breakers)
     };
-    let race = move |breakers: &[(Breaker, Breaker)]| {
-        let turn = &AtomicUsize::new(0);
-        Race {
-            rejected: |_| breakers[turn.load(Ordering::Acquire)].1.call(works).is_err(),
-            act: |at: usize| fail(&breakers[at].0),
-            again: |at: usize| turn.store(at + 1, Ordering::Release),
-        }
-        .run(trips)
+    let race = move |(watcher, breakers): (Worker, Vec<Breaker>)| {
+        Race { watcher, act: |turn: usize| fail(&breakers[turn]), again: |_| () }.run(trips)
     };
     bench.measure(vec![
         Entry::many("local_trip_redis_frozen", || {
-            let breakers = fresh();
+            let ready = fresh();
             redis.freeze();
-            let figures = race(&breakers);
+            let figures = race(ready);
             redis.thaw();
-            let client = world::client(daemon);
             until("it is joined again", || client.health().is_joined().then_some(()));
             figures
         }),
-        Entry::many("running.local_trip_redis_frozen", || race(&fresh())),
+        Entry::many("running.local_trip_redis_frozen", || race(fresh())),
     ]);
 }

@@ -13,10 +13,17 @@
 //! | `socket`, `attach` | what a worker says to the daemon: a failure, a probe's permit, its first words |
 //! | `upkeep` | what the daemon costs when nothing happens, and whether it loses a trip |
 //! | `fleet` | through a real Redis |
+//! | `worker` | a worker in a process of its own, where figures need several |
 //! | `python` | the same calls from Python, by `python.py` in the tests' venv |
 //!
 //! Threads are pinned where two of them race: whoever acts on processor 0, with the daemon's loop; whoever watches on 1.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::cast_precision_loss)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::cast_precision_loss
+)]
 
 mod attach;
 mod calls;
@@ -31,6 +38,7 @@ mod report;
 mod socket;
 mod trips;
 mod upkeep;
+mod worker;
 mod world;
 
 use std::path::PathBuf;
@@ -73,7 +81,11 @@ struct Args {
 
 #[allow(clippy::print_stdout, reason = "the table is what it is for")]
 fn main() {
-    let args = args();
+    let all: Vec<String> = std::env::args().skip(1).collect();
+    if let Some(("--worker", rest)) = all.split_first().map(|(first, rest)| (first.as_str(), rest)) {
+        return worker::main(rest);
+    }
+    let args = args(all);
     let mut bench = Bench::new(args.rounds, args.quick, args.prefixes);
     let before = load();
     for (ids, measure) in GROUPS {
@@ -88,9 +100,9 @@ fn main() {
     }
 }
 
-fn args() -> Args {
+fn args(all: Vec<String>) -> Args {
     let mut parsed = Args { json: None, rounds: ROUNDS, quick: false, prefixes: Vec::new() };
-    let mut args = std::env::args().skip(1);
+    let mut args = all.into_iter();
     while let Some(arg) = args.next() {
         let mut value = || args.next().unwrap_or_else(|| panic!("{arg} needs a value"));
         match arg.as_str() {

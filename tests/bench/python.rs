@@ -1,8 +1,8 @@
 //! The same calls from Python: `python.py` measures, in the tests' venv, an entry whenever it is told to.
 
+use std::cell::RefCell;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-use std::cell::RefCell;
 
 use breakerd_tests::Daemon;
 use breakerd_tests::daemon::workspace;

@@ -3,18 +3,16 @@
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
-use std::sync::Barrier;
 use std::time::Duration;
 
-use breakerd_client::Breaker;
 use breakerd_proto::Mono;
-use breakerd_tests::wait::{PATIENCE, within};
 use breakerd_tests::{Daemon, until};
 use rustix::event::{PollFd, PollFlags, poll};
 
 use crate::clock::{micros, once, pin_to, rest, spin};
 use crate::harness::{Bench, Entry, Figure, median};
 use crate::trips::fail;
+use crate::worker::{Role, Worker};
 use crate::world;
 
 /// About as long as the frame of a failure.
@@ -128,27 +126,20 @@ pub(crate) fn report_rate(bench: &mut Bench) {
 
 fn flood(failures: usize) -> Vec<Figure> {
     let daemon = Daemon::with(&world::setup());
-    let workers: Vec<Breaker> = (0..WORKERS).map(|_| world::breaker(&daemon, "patient")).collect();
-    let start = &Barrier::new(WORKERS);
-    let run = |worker: Breaker| {
-        start.wait();
-        let began = Mono::now();
-        for _ in 0..failures {
-            fail(&worker);
-        }
-        let all = within(PATIENCE, || (worker.observe().failures >= failures as u64).then(Mono::now));
-        let lost = failures as f64 - worker.observe().failures as f64;
-        (began, all.unwrap_or(Mono::now()), lost)
-    };
-    let run = &run;
-    let ends: Vec<(Mono, Mono, f64)> = std::thread::scope(|scope| {
-        let all: Vec<_> = workers.into_iter().map(|worker| scope.spawn(move || run(worker))).collect();
-        all.into_iter().map(|worker| worker.join().unwrap()).collect()
+    let mut workers: Vec<Worker> =
+        (0..WORKERS).map(|_| Worker::start(&daemon, "patient", Role::Fails(failures))).collect();
+    workers.iter_mut().for_each(Worker::go);
+    let told = workers.iter_mut().map(|worker| {
+        let line = worker.line();
+        let mut figures = line.split(' ').map(|figure| figure.parse::<u64>().unwrap());
+        [(); 3].map(|()| figures.next().unwrap())
     });
-    let began = ends.iter().map(|(began, ..)| *began).min().unwrap();
-    let ended = ends.iter().map(|(_, ended, _)| *ended).max().unwrap();
-    let lost = ends.iter().map(|(.., lost)| lost.abs()).sum();
-    vec![("", "1/s", rate(failures, ended.since(began))), ("_lost", "failures", lost)]
+    let told: Vec<[u64; 3]> = told.collect();
+    let began = told.iter().map(|[began, ..]| *began).min().unwrap();
+    let ended = told.iter().map(|[_, ended, _]| *ended).max().unwrap();
+    let lost: u64 = told.iter().map(|[.., counted]| counted.abs_diff(failures as u64)).sum();
+    let rate = rate(failures, Mono(ended).since(Mono(began)));
+    vec![("", "1/s", rate), ("_lost", "failures", lost as f64)]
 }
 
 fn rate(each: usize, took: Duration) -> f64 {

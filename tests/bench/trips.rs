@@ -3,110 +3,87 @@
 //! Who fails runs on processor 0 with the daemon's loop, who is rejected on processor 1. The floor has the same shape: a
 //! message over a Unix socket to a thread that sleeps on it, which stores a word that the other one watches.
 
-use std::hint::spin_loop;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::panic::resume_unwind;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::Duration;
 
 use breakerd_client::{Breaker, CallError};
 use breakerd_proto::Mono;
-use breakerd_tests::until;
+use breakerd_tests::wait::PATIENCE;
 
-use crate::calls::works;
 use crate::clock::{micros, pin_to, rest, spin};
 use crate::harness::{Bench, Entry, Figure, quantile};
 use crate::socket::FAILURE_BYTES;
+use crate::worker::{Role, Worker};
 use crate::world::{self, Broken, Resetter};
 
 /// Trips of one measurement, after idle and awake.
 const TRIPS: usize = 200;
-/// As long as the other processor's worker calls, this one's sleeps before it fails, or is busy.
+/// How long who fails sleeps before it does, or is busy.
 const IDLE: Duration = Duration::from_millis(3);
 const BUSY: Duration = Duration::from_micros(300);
 
-/// What the watching thread sees.
-#[derive(Default)]
-struct Seen {
-    /// When it was first rejected; zero while it is admitted.
-    at: AtomicU64,
-    /// Which trip it is.
-    turn: AtomicUsize,
-    over: AtomicBool,
+/// Who calls in a tight loop.
+pub(crate) trait Watch {
+    /// Waits for the next change: when it was rejected, or none for being admitted again.
+    fn next(&mut self) -> Option<Mono>;
 }
 
-/// Ends the watching thread, also when who acts has panicked.
-struct Over<'s>(&'s Seen);
-
-impl Drop for Over<'_> {
-    fn drop(&mut self) {
-        self.0.over.store(true, Ordering::Release);
+/// The loop of one who watches, on processor 1. `rejected` is told how often it was rejected before; `tell` gets the time of
+/// each first rejection, and zero at each first call that is admitted after it.
+pub(crate) fn watch(mut rejected: impl FnMut(usize) -> bool, mut tell: impl FnMut(u64)) {
+    pin_to(1);
+    let (mut was, mut turn) = (false, 0);
+    loop {
+        let is = rejected(turn);
+        if is != was {
+            tell(if is { Mono::now().0 } else { 0 });
+            turn += usize::from(is);
+            was = is;
+        }
     }
 }
 
 /// Those who race. Each is told which trip it is, from zero on.
-pub(crate) struct Race<R, A, B> {
-    /// Whether the watcher's call is rejected.
-    pub(crate) rejected: R,
+pub(crate) struct Race<W, A, B> {
+    pub(crate) watcher: W,
     /// Fails, and tells when that began.
     pub(crate) act: A,
     /// Makes the next trip possible.
     pub(crate) again: B,
 }
 
-impl<R: FnMut(usize) -> bool + Send, A: FnMut(usize) -> Mono + Send, B: FnMut(usize) + Send> Race<R, A, B> {
+impl<W: Watch + Send, A: FnMut(usize) -> Mono + Send, B: FnMut(usize) + Send> Race<W, A, B> {
     /// p50 and p99 of the time from one to the other, after idle and awake.
-    pub(crate) fn run(self, trips: usize) -> Vec<Figure> {
-        let Self { mut rejected, mut act, mut again } = self;
-        let seen = &Seen::default();
-        std::thread::scope(|scope| {
-            scope.spawn(move || watch(seen, &mut rejected));
-            let acting = scope.spawn(move || {
-                let _over = Over(seen);
-                pin_to(0);
-                let mut times = |before: &dyn Fn(), from: usize| -> Vec<f64> {
-                    let turns = from..from + trips;
-                    turns.map(|turn| trip(seen, turn, before, &mut act, &mut again)).collect()
-                };
-                (times(&|| rest(IDLE), 0), times(&|| spin(BUSY), trips))
-            });
-            let (mut idle, mut awake) = acting.join().unwrap();
-            vec![
-                ("", "µs", quantile(&mut idle, 0.5)),
-                ("_p99", "µs", quantile(&mut idle, 0.99)),
-                ("_awake", "µs", quantile(&mut awake, 0.5)),
-                ("_awake_p99", "µs", quantile(&mut awake, 0.99)),
-            ]
-        })
+    pub(crate) fn run(mut self, trips: usize) -> Vec<Figure> {
+        let run = move || {
+            pin_to(0);
+            let mut times = |before: &dyn Fn(), from: usize| -> Vec<f64> {
+                (from..from + trips).map(|turn| self.trip(turn, before)).collect()
+            };
+            (times(&|| rest(IDLE), 0), times(&|| spin(BUSY), trips))
+        };
+        let (mut idle, mut awake) = std::thread::scope(|scope| scope.spawn(run).join().unwrap());
+        vec![
+            ("", "µs", quantile(&mut idle, 0.5)),
+            ("_p99", "µs", quantile(&mut idle, 0.99)),
+            ("_awake", "µs", quantile(&mut awake, 0.5)),
+            ("_awake_p99", "µs", quantile(&mut awake, 0.99)),
+        ]
     }
-}
 
-fn watch(seen: &Seen, rejected: &mut impl FnMut(usize) -> bool) {
-    pin_to(1);
-    let mut was = false;
-    while !seen.over.load(Ordering::Acquire) {
-        let is = rejected(seen.turn.load(Ordering::Acquire));
-        if is != was {
-            seen.at.store(if is { Mono::now().0 } else { 0 }, Ordering::Release);
-            was = is;
-        }
+    fn trip(&mut self, turn: usize, before: &dyn Fn()) -> f64 {
+        before();
+        let began = (self.act)(turn);
+        let rejected = self.watcher.next().expect("the watcher was admitted before");
+        (self.again)(turn);
+        assert_eq!(self.watcher.next(), None, "it is admitted again");
+        micros(rejected.since(began))
     }
-}
-
-fn trip(
-    seen: &Seen,
-    turn: usize,
-    before: &dyn Fn(),
-    act: &mut impl FnMut(usize) -> Mono,
-    again: &mut impl FnMut(usize),
-) -> f64 {
-    seen.turn.store(turn, Ordering::Release);
-    until("the watcher is admitted", || (seen.at.load(Ordering::Acquire) == 0).then_some(()));
-    before();
-    let began = act(turn);
-    let rejected = until("the watcher is rejected", || Some(seen.at.load(Ordering::Acquire)).filter(|at| *at != 0));
-    again(turn);
-    micros(Mono(rejected).since(began))
 }
 
 /// A call that fails; when.
@@ -120,32 +97,77 @@ pub(crate) fn fail(breaker: &Breaker) -> Mono {
     began
 }
 
+/// One who watches a word: the floor's.
+pub(crate) struct Flag {
+    flag: Arc<AtomicU8>,
+    told: Receiver<u64>,
+}
+
+const LOW: u8 = 0;
+const HIGH: u8 = 1;
+const OVER: u8 = 2;
+
+impl Flag {
+    pub(crate) fn new() -> Self {
+        let flag = Arc::new(AtomicU8::new(LOW));
+        let (tell, told) = sync_channel(2);
+        let watched = Arc::clone(&flag);
+        std::thread::spawn(move || {
+            // Unwinds out of the loop that ends no other way.
+            let rejected = |_| match watched.load(Ordering::Acquire) {
+                OVER => resume_unwind(Box::new("over")),
+                is => is == HIGH,
+            };
+            watch(rejected, |at| tell.send(at).unwrap_or_default());
+        });
+        Self { flag, told }
+    }
+
+    /// Who sets and who clears it.
+    pub(crate) fn handle(&self) -> Arc<AtomicU8> {
+        Arc::clone(&self.flag)
+    }
+}
+
+/// Sets a [`Flag`], or clears it.
+pub(crate) fn set(flag: &AtomicU8, high: bool) {
+    flag.store(if high { HIGH } else { LOW }, Ordering::Release);
+}
+
+impl Watch for Flag {
+    fn next(&mut self) -> Option<Mono> {
+        let at = self.told.recv_timeout(PATIENCE).expect("the watcher sees a change");
+        (at != 0).then_some(Mono(at))
+    }
+}
+
+impl Drop for Flag {
+    fn drop(&mut self) {
+        self.flag.store(OVER, Ordering::Release);
+    }
+}
+
 /// The floor: one message one way.
 pub(crate) fn one_message(trips: usize) -> Vec<Figure> {
     let (mut from, mut to) = UnixStream::pair().unwrap();
-    let flag = &AtomicBool::new(false);
+    let watcher = Flag::new();
+    let (setter, clearer) = (watcher.handle(), watcher.handle());
     std::thread::scope(|scope| {
         scope.spawn(move || {
             pin_to(0);
             let mut bytes = [0; 4096];
             while to.read(&mut bytes).unwrap() > 0 {
-                flag.store(true, Ordering::Release);
+                set(&setter, true);
             }
         });
-        let figures = Race {
-            rejected: |_| {
-                spin_loop();
-                flag.load(Ordering::Acquire)
-            },
-            act: |_| {
-                let began = Mono::now();
-                from.write_all(&[1; FAILURE_BYTES]).unwrap();
-                began
-            },
-            again: |_| flag.store(false, Ordering::Release),
-        }
-        .run(trips);
-        from.shutdown(std::net::Shutdown::Both).unwrap();
+        let end = from.try_clone().unwrap();
+        let act = move |_| {
+            let began = Mono::now();
+            from.write_all(&[1; FAILURE_BYTES]).unwrap();
+            began
+        };
+        let figures = Race { watcher, act, again: |_| set(&clearer, false) }.run(trips);
+        end.shutdown(std::net::Shutdown::Both).unwrap();
         figures
     })
 }
@@ -161,18 +183,14 @@ pub(crate) fn same_host_1000(bench: &mut Bench) {
 
 fn beside(bench: &mut Bench, (id, floor): (&'static str, &'static str), idle: usize) {
     let daemon = world::daemon();
-    let idle: Vec<Breaker> = (0..idle).map(|_| world::breaker(&daemon, "openai")).collect();
-    let (one, other) = (&world::breaker(&daemon, "openai"), &world::breaker(&daemon, "openai"));
+    let idle = world::idle_workers(&daemon, idle);
+    let failing = &world::breaker(&daemon, "openai");
     let mut resetter = Resetter::of(&daemon);
     let trips = bench.many(TRIPS);
     bench.measure(vec![
         Entry::many(id, || {
-            Race {
-                rejected: |_| other.call(works).is_err(),
-                act: |_| fail(one),
-                again: |_| resetter.reset("openai"),
-            }
-            .run(trips)
+            let watcher = Worker::start(&daemon, "openai", Role::Watches(1));
+            Race { watcher, act: |_| fail(failing), again: |_| resetter.reset("openai") }.run(trips)
         }),
         Entry::many(floor, || one_message(trips)),
     ]);

@@ -1,17 +1,16 @@
 //! What the daemon costs while nothing happens, how soon it is there, and whether it loses a trip.
 
 use std::fs;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use breakerd_client::Breaker;
 use breakerd_proto::Mono;
 use breakerd_tests::{Daemon, Redis, Setup, until};
 
-use crate::calls::works;
 use crate::clock::rest;
 use crate::harness::{Bench, Entry, Figure};
 use crate::trips::fail;
+use crate::worker::{Role, Worker};
 use crate::world::{self, Resetter};
 
 /// Starts of one measurement.
@@ -43,23 +42,13 @@ const LOST_AFTER: Duration = Duration::from_secs(2);
 pub(crate) fn lost_trips(bench: &mut Bench) {
     let daemon = Daemon::with(&Setup { failures: 3, ..world::setup() });
     let failing = &world::breaker(&daemon, "openai");
-    let healthy: Vec<Breaker> = (0..HEALTHY).map(|_| world::breaker(&daemon, "openai")).collect();
     let mut resetter = Resetter::of(&daemon);
     let trips = bench.many(TRIPS);
     bench.measure(vec![Entry::one("lost_trips", "trips", || {
-        let over = &AtomicBool::new(false);
-        std::thread::scope(|scope| {
-            for worker in &healthy {
-                scope.spawn(move || {
-                    while !over.load(Ordering::Relaxed) {
-                        worker.call(works).ok();
-                    }
-                });
-            }
-            let lost = (0..trips).filter(|_| is_lost(failing, &mut resetter)).count();
-            over.store(true, Ordering::Relaxed);
-            lost as f64
-        })
+        let healthy: Vec<Worker> = (0..HEALTHY).map(|_| Worker::start(&daemon, "openai", Role::Calls)).collect();
+        let lost = (0..trips).filter(|_| is_lost(failing, &mut resetter)).count();
+        drop(healthy);
+        lost as f64
     })]);
 }
 
@@ -100,7 +89,7 @@ pub(crate) fn memory(bench: &mut Bench) {
             let daemon = world::daemon();
             let _first = world::breaker(&daemon, "openai");
             let before = resident_bytes(&daemon);
-            let all: Vec<Breaker> = (0..workers).map(|_| world::breaker(&daemon, "openai")).collect();
+            let all = world::idle_workers(&daemon, workers);
             let after = resident_bytes(&daemon);
             drop(all);
             (after - before) / workers as f64
@@ -131,8 +120,8 @@ pub(crate) fn idle(bench: &mut Bench) {
     let redis = Redis::start();
     let fleet = Some((redis.url(), "bench".to_owned()));
     let daemons = [Daemon::with(&Setup { fleet, ..world::setup() }), Daemon::with(&world::setup())];
-    let workers: Vec<Breaker> =
-        daemons.iter().flat_map(|daemon| (0..4).map(|_| world::breaker(daemon, "openai"))).collect();
+    let of = |daemon| (0..4).map(move |_| Worker::start(daemon, "openai", Role::Idle));
+    let workers: Vec<Worker> = daemons.iter().flat_map(of).collect();
     let joined = world::client(&daemons[0]);
     until("it is joined", || joined.health().is_joined().then_some(()));
     let seconds = bench.many(WATCHED);

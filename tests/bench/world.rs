@@ -4,8 +4,10 @@ use std::fs;
 use std::time::Duration;
 
 use breakerd_client::{Breaker, Client, Name, Operator, Options};
-use breakerd_proto::message::Action;
-use breakerd_tests::{Daemon, Setup, until};
+use breakerd_proto::ToClient;
+use breakerd_proto::limits::FEATURE_BOARD;
+use breakerd_proto::message::{Action, Hello};
+use breakerd_tests::{Daemon, Raw, Setup, until};
 
 use crate::clock::pin_process;
 
@@ -55,6 +57,19 @@ pub(crate) fn attached(breaker: &Breaker) {
         let answered = breaker.call(|| Ok::<(), Broken>(())).is_ok();
         (answered && breaker.observe().source == breakerd_client::Source::Daemon).then_some(())
     });
+}
+
+/// Workers that have registered a breaker and been given memory, and do nothing: to the daemon each is a process of its
+/// own, by its nonce.
+pub(crate) fn idle_workers(daemon: &Daemon, number: usize) -> Vec<Raw> {
+    let idle = |number: usize| {
+        let mut worker = Raw::silent(&daemon.socket());
+        worker.send(Hello { features: FEATURE_BOARD, ..Raw::greeting("idle", 1_000_000 + number as u64) });
+        assert!(matches!(worker.read(), ToClient::Welcome(welcome) if welcome.features == FEATURE_BOARD));
+        worker.lane("openai");
+        worker
+    };
+    (0..number).map(idle).collect()
 }
 
 /// What a provider's failure is here.
