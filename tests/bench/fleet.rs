@@ -10,6 +10,7 @@ use breakerd_proto::Mono;
 use breakerd_tests::redis::{Reply, Session};
 use breakerd_tests::{Daemon, Redis, Setup, until};
 
+use crate::calls::works;
 use crate::clock::{pin_to, rest};
 use crate::harness::{Bench, Entry, Figure};
 use crate::socket::FAILURE_BYTES;
@@ -42,7 +43,8 @@ pub(crate) fn trip(bench: &mut Bench) {
             let watcher = Worker::start(&two, "openai", Role::Watches(1));
             let again = |_| {
                 resetter.reset("openai");
-                // Host one hears of its own reset too, and a failure from before that is stale.
+                // Host one hears of its own trip and reset too, and a failure from before that is stale.
+                until("its own host admits", || failing.call(works).is_ok().then_some(()));
                 rest(SETTLED);
             };
             Race { watcher, act: |_| fail(failing), again }.run(trips)

@@ -49,6 +49,7 @@ pub(crate) const GOALS: &[(&str, Goal)] = &[
     ("probe_permit/floor", AtMost(1.3)),
     ("probe_permit_awake/floor", AtMost(1.3)),
     ("report_rate/floor", AtLeast(0.5)),
+    ("report_rate_untold", AtMost(0.0)),
     ("report_rate_lost", AtMost(0.0)),
     ("ready", AtMost(20.0)),
     ("attach/floor", AtMost(1.5)),

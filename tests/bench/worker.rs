@@ -6,11 +6,13 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
+use std::time::Duration;
 
 use breakerd_client::{Breaker, Client, Options};
 use breakerd_proto::Mono;
 use breakerd_tests::Daemon;
 use breakerd_tests::wait::{PATIENCE, within};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::calls::works;
 use crate::trips::{Watch, fail};
@@ -60,6 +62,11 @@ impl Worker {
 
     /// What it says next.
     pub(crate) fn line(&mut self) -> String {
+        let patience = Timespec { tv_sec: PATIENCE.as_secs().try_into().unwrap(), tv_nsec: 0 };
+        if self.hear.buffer().is_empty() {
+            let ready = poll(&mut [PollFd::new(self.hear.get_ref(), PollFlags::IN)], Some(&patience)).unwrap();
+            assert!(ready > 0, "waited {PATIENCE:?} in vain for a worker's word");
+        }
         let mut line = String::new();
         self.hear.read_line(&mut line).unwrap();
         line.trim_end().to_owned()
@@ -116,7 +123,11 @@ fn wait_for_the_end() {
     std::io::stdin().read_to_end(&mut Vec::new()).unwrap();
 }
 
-/// When it began, when the daemon knew of the last one, and how many it knew of.
+/// How long after its last message a daemon may take to count it.
+const COUNTED_AFTER: Duration = Duration::from_secs(1);
+
+/// When it began, when the daemon had counted what it was told; how many failures it had not been told of then, and how
+/// many it does not know of after one more.
 #[allow(clippy::print_stdout, reason = "its parent listens there")]
 fn fail_and_tell(breaker: &Breaker, times: usize) {
     std::io::stdin().read_line(&mut String::new()).unwrap();
@@ -124,7 +135,22 @@ fn fail_and_tell(breaker: &Breaker, times: usize) {
     for _ in 0..times {
         fail(breaker);
     }
-    let ended = within(PATIENCE, || (breaker.observe().failures >= times as u64).then(Mono::now));
-    println!("{} {} {}", began.0, ended.unwrap_or(Mono::now()).0, breaker.observe().failures);
+    let (ended, untold) = counted(breaker, times as u64);
+    fail(breaker);
+    let (_, lost) = counted(breaker, times as u64 + 1);
+    println!("{} {} {untold} {lost}", began.0, ended.0);
     wait_for_the_end();
+}
+
+/// When the count last rose, and how many are missing from it.
+fn counted(breaker: &Breaker, all: u64) -> (Mono, u64) {
+    let (mut last, mut rose) = (breaker.observe().failures, Mono::now());
+    within(COUNTED_AFTER, || {
+        let seen = breaker.observe().failures;
+        if seen > last {
+            (last, rose) = (seen, Mono::now());
+        }
+        (last >= all).then_some(())
+    });
+    (rose, all.abs_diff(last))
 }
