@@ -55,6 +55,8 @@ pub(crate) struct Race<W, A, B> {
     pub(crate) act: A,
     /// Makes the next trip possible.
     pub(crate) again: B,
+    /// How long the change back may be on its way to other hosts.
+    pub(crate) settled: Duration,
 }
 
 impl<W: Watch + Send, A: FnMut(usize) -> Mono + Send, B: FnMut(usize) + Send> Race<W, A, B> {
@@ -77,6 +79,7 @@ impl<W: Watch + Send, A: FnMut(usize) -> Mono + Send, B: FnMut(usize) + Send> Ra
     }
 
     fn trip(&mut self, turn: usize, before: &dyn Fn()) -> f64 {
+        rest(self.settled);
         before();
         let began = (self.act)(turn);
         let rejected = self.watcher.next().expect("the watcher was admitted before");
@@ -166,7 +169,7 @@ pub(crate) fn one_message(trips: usize) -> Vec<Figure> {
             from.write_all(&[1; FAILURE_BYTES]).unwrap();
             began
         };
-        let figures = Race { watcher, act, again: |_| set(&clearer, false) }.run(trips);
+        let figures = Race { watcher, act, again: |_| set(&clearer, false), settled: Duration::ZERO }.run(trips);
         end.shutdown(std::net::Shutdown::Both).unwrap();
         figures
     })
@@ -190,7 +193,8 @@ fn beside(bench: &mut Bench, (id, floor): (&'static str, &'static str), idle: us
     bench.measure(vec![
         Entry::many(id, || {
             let watcher = Worker::start(&daemon, "openai", Role::Watches(1));
-            Race { watcher, act: |_| fail(failing), again: |_| resetter.reset("openai") }.run(trips)
+            Race { watcher, act: |_| fail(failing), again: |_| resetter.reset("openai"), settled: Duration::ZERO }
+                .run(trips)
         }),
         Entry::many(floor, || one_message(trips)),
     ]);
