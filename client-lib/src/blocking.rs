@@ -283,6 +283,7 @@ impl Breaker {
     ///
     /// # Errors
     /// [`CallError`].
+    #[inline]
     pub fn call<T, E>(&self, call: impl FnOnce() -> Result<T, E>) -> Result<T, CallError<E>> {
         self.call_classified(call, by_type)
     }
@@ -291,6 +292,7 @@ impl Breaker {
     ///
     /// # Errors
     /// [`CallError`].
+    #[inline]
     pub fn call_classified<T, E>(
         &self,
         call: impl FnOnce() -> Result<T, E>,
@@ -305,6 +307,17 @@ impl Breaker {
             }
             return result.map_err(CallError::Failed);
         }
+        self.call_permitted(call, classify)
+    }
+
+    /// The same where a clock, the daemon or the fallback is needed.
+    #[cold]
+    #[inline(never)]
+    fn call_permitted<T, E>(
+        &self,
+        call: impl FnOnce() -> Result<T, E>,
+        classify: impl FnOnce(&Result<T, E>, Terms<'_>) -> Outcome,
+    ) -> Result<T, CallError<E>> {
         let permit = self.admit().map_err(CallError::Rejected)?;
         let result = call();
         let outcome = classify(&result, permit.terms());

@@ -218,7 +218,10 @@ impl Dialogue {
                     let deadline = self.first_until.map_or(deadline, |first| deadline.max(first));
                     up.session.query(name, declared, deadline)
                 }
-                Question::Observe => up.session.observe(name, declared),
+                Question::Observe => {
+                    up.session.make_good(now, name);
+                    up.session.observe(name, declared)
+                }
                 Question::Command(action, because) => up.session.command(name, declared, action, because),
                 Question::About => up.session.about(),
             };

@@ -10,7 +10,7 @@ use crate::attachment::Attachment;
 use crate::board::{Says, Spot};
 use crate::dialogue::Reply;
 use crate::fallback::Alone;
-use crate::known::Known;
+use crate::known::{self, Known};
 use crate::permit::{From, Permit, Rejected};
 
 /// When to ask again after an answer that did not come.
@@ -57,7 +57,9 @@ impl Call<'_> {
 
     fn by_board(&self, now: Mono, spot: &'static Spot) -> Option<Result<Permit, Rejected>> {
         let Says::Verdict(verdict, timed) = spot.says(now) else { return None };
-        if matches!(verdict, Verdict::Reject { .. })
+        // The words are read once for each change.
+        if let Verdict::Reject { generation, state, .. } = verdict
+            && !self.known.is_told((spot.ticket().instance, generation, state))
             && let Some(sight) = spot.sight()
         {
             self.known.handle_sight(spot.ticket().instance, &sight);
@@ -90,8 +92,7 @@ impl Call<'_> {
     }
 
     fn rejected(&self, why: (State, RejectReason), after: Option<Duration>) -> Rejected {
-        let told = self.known.seen().filter(|seen| seen.told && seen.state == why.0);
-        let why_so = told.map(|seen| sentence(&seen.by, &seen.why)).unwrap_or_default();
+        let why_so = self.known.why(why.0).unwrap_or_default();
         let after = after.map(|after| after.min(RETRY_AFTER_MAX));
         let after = if why.1 == RejectReason::Forced { after } else { after.or(Some(NO_ANSWER_RETRY_AFTER)) };
         Rejected::new(self.known.name.clone(), why, after, why_so)
@@ -145,7 +146,7 @@ impl Case<'_> {
         let judged = self.call.obey(now, &verdict, From::Alone(Arc::clone(self.alone), spell));
         judged.map_err(|no| {
             let sight = self.alone.observe(now, self.call.known).filter(|sight| sight.view.state == no.state);
-            let why = sight.map(|sight| sentence(&sight.view.by, &sight.view.why)).unwrap_or_default();
+            let why = sight.map(|sight| known::sentence(&sight.view.by, &sight.view.why)).unwrap_or_default();
             Rejected { why, ..no }
         })
     }
@@ -154,14 +155,5 @@ impl Case<'_> {
     pub(crate) fn fallback(&self) -> Fallback {
         let by_policy = || self.call.known.policy().and_then(|policy| policy.fallback);
         self.call.rule.fallback.or_else(by_policy).unwrap_or_default()
-    }
-}
-
-/// Why a breaker is what it is, and by whose word.
-fn sentence(by: &str, why: &str) -> String {
-    match (by, why) {
-        (_, "") => String::new(),
-        ("", what) => what.to_owned(),
-        (by, what) => format!("{what} ({by})"),
     }
 }

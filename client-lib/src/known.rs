@@ -111,12 +111,24 @@ impl Known {
         }
     }
 
+    /// Whether it is known why the breaker is so, in this generation of this life of the daemon.
+    pub(crate) fn is_told(&self, (instance, generation, state): (u64, u64, State)) -> bool {
+        let is_it = |seen: &Arc<Seen>| (seen.instance, seen.generation, seen.state) == (instance, generation, state);
+        self.seen.load().as_ref().is_some_and(|seen| seen.told && is_it(seen))
+    }
+
+    /// Why it is in this state, if that is known.
+    pub(crate) fn why(&self, state: State) -> Option<String> {
+        let seen = self.seen.load();
+        seen.as_ref().filter(|seen| seen.told && seen.state == state).map(|seen| sentence(&seen.by, &seen.why))
+    }
+
     /// The board has told what the breaker is.
     pub(crate) fn handle_sight(&self, instance: u64, sight: &Sight) {
         let Some(old) = self.seen() else { return };
         let (state, forced) = sight.word.shown().state();
         let generation = sight.word.generation();
-        if old.told && (old.instance, old.generation, old.state) == (instance, generation, state) {
+        if self.is_told((instance, generation, state)) {
             return;
         }
         let until = (sight.until != Mono::NEVER).then_some(sight.until);
@@ -260,5 +272,14 @@ impl Seen {
             (None, State::Open) if runs => Some(RejectReason::Open),
             _ => None,
         }
+    }
+}
+
+/// Why a breaker is what it is, and by whose word.
+pub(crate) fn sentence(by: &str, why: &str) -> String {
+    match (by, why) {
+        (_, "") => String::new(),
+        ("", what) => what.to_owned(),
+        (by, what) => format!("{what} ({by})"),
     }
 }

@@ -162,6 +162,16 @@ impl Session {
         }
     }
 
+    /// Tells the failures that the socket did not take when they were, for whoever is about to look.
+    pub(crate) fn make_good(&mut self, now: Mono, name: &Name) {
+        let at = self.skew.theirs(now);
+        let Some(lane) = self.lanes.get_mut(name).filter(|lane| lane.counts.owes()) else { return };
+        let Some(number) = lane.number else { return };
+        let generation = lane.counts.untold.generation;
+        let (outcome, counts) = (Outcome::Ignored, lane.tell(self.memory, number));
+        self.channel.queue(&Report { lane: number, generation, permit: 0, at, outcome, counts }.into());
+    }
+
     /// Whether the daemon has yet to be told something of this breaker that the socket has not taken.
     pub(crate) fn owes(&self, name: &Name) -> bool {
         let untold = self.lanes.get(name).is_some_and(|lane| lane.counts.owes());

@@ -133,30 +133,35 @@ impl Word {
 
     /// Whether a call is admitted by this word, where `admitting` was expected.
     #[must_use]
+    #[inline]
     pub fn admits(self, admitting: Self) -> bool {
         self.0 & ADMIT_MASK == admitting.0
     }
 
     /// What is shown.
     #[must_use]
+    #[inline]
     pub fn shown(self) -> Shown {
         Shown::from_bits(self.0)
     }
 
     /// What it says beside.
     #[must_use]
+    #[inline]
     pub fn flags(self) -> Flags {
         Flags { permit_free: self.0 & PERMIT_FREE != 0, timed: self.0 & TIMED != 0, shadow: self.0 & SHADOW != 0 }
     }
 
     /// Which of the slot's tenants it is.
     #[must_use]
+    #[inline]
     pub fn incarnation(self) -> u16 {
         u16::try_from(self.0 >> INCARNATION_SHIFT & 0xffff).unwrap_or(u16::MAX)
     }
 
     /// The breaker's generation.
     #[must_use]
+    #[inline]
     pub fn generation(self) -> u64 {
         self.0 >> GENERATION_SHIFT
     }
@@ -187,6 +192,7 @@ pub struct Header {
 impl Header {
     /// Whether the daemon lives: one load.
     #[must_use]
+    #[inline]
     pub fn is_alive(&self) -> bool {
         self.alive.load(Ordering::Relaxed) & HOLDER_MASK != 0
     }
@@ -229,6 +235,7 @@ pub struct Sight {
 impl Slot {
     /// The word alone.
     #[must_use]
+    #[inline]
     pub fn word(&self) -> Word {
         Word(self.word.load(Ordering::Acquire))
     }

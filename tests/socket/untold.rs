@@ -1,6 +1,6 @@
 //! A worker whose socket takes no more: what it could not report comes with its next message.
 
-use breakerd_client::{Failure, Options, Permit};
+use breakerd_client::{Breaker, Failure, Options, Permit};
 use breakerd_tests::{Daemon, Setup, until};
 
 /// More than the socket's buffer and the client's own queue hold, by a good deal less than the thousand that one
@@ -9,6 +9,12 @@ const CALLS: u32 = 1200;
 
 #[test]
 fn failures_that_a_stopped_daemon_s_socket_does_not_take_are_all_evidence_when_it_goes_on() {
+    // A query brings the counts, and so does a look; a call that nobody settles is no evidence.
+    check(|breaker| drop(breaker.admit()));
+    check(|breaker| drop(breaker.observe()));
+}
+
+fn check(bring: impl Fn(&Breaker)) {
     let more = "[breaker.openai]\ntrip.failure_rate = false\n".to_owned();
     let daemon = Daemon::with(&Setup { failures: CALLS, more, ..Setup::default() });
     let client = Options::from_env().unwrap().socket(daemon.socket()).open();
@@ -22,7 +28,7 @@ fn failures_that_a_stopped_daemon_s_socket_does_not_take_are_all_evidence_when_i
     let mut operator = daemon.worker();
     let lane = operator.lane("openai");
     let view = until("it trips", || {
-        drop(breaker.admit()); // a query brings the counts; a call that nobody settles is no evidence
+        bring(&breaker);
         Some(operator.observe(lane).view).filter(|view| view.retry_after_ms != Some(0))
     });
     assert_eq!(view.why, format!("{CALLS} consecutive failures, last unreported"));
