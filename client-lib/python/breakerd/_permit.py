@@ -171,6 +171,11 @@ class Permit(_breakerd.Admission):
         return f"<breakerd.Permit {self.name} generation {self.generation}{' probe' if self.is_probe else ''}, {word}>"
 
 
+async def given(permit: Permit) -> Permit:
+    """What the entry of an asynchronous block awaits where the board has admitted already."""
+    return permit
+
+
 def _at_a_yield(error: BaseException) -> bool:
     """Whether an asynchronous generator was closed between two items: it waited for its reader, not for a provider."""
     if not isinstance(error, GeneratorExit):

@@ -1,11 +1,15 @@
 //! The guard's hot half: what the board alone can answer. All else is Python's part.
 
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
 
 use crate::admission::{Admission, is_shared};
-use crate::awaitable::Ready;
 use crate::kept::{Kept, require_lock};
 use crate::lane::Lane;
+
+/// How many permits a guard keeps for later calls. One would do for calls that end before the next begins, but for the name
+/// that a block gives its permit: that holds it until the next block's is there.
+const SPARES: usize = 4;
 
 /// The base of Python's `Guard`.
 #[pyclass(subclass, frozen, module = "breakerd._breakerd")]
@@ -14,8 +18,10 @@ pub(crate) struct Guard {
     lane: Py<Lane>,
     #[pyo3(get, name = "_rules")]
     rules: Py<PyAny>,
-    /// The permit that was made last. It serves again when nobody else has it any more.
-    last: Kept<Option<Py<Admission>>>,
+    /// Permits that were made. Each serves again when nobody else has it any more.
+    spares: [Kept<Option<Py<Admission>>>; SPARES],
+    /// Which of them was given out last.
+    last: Kept<usize>,
 }
 
 #[pymethods]
@@ -23,7 +29,7 @@ impl Guard {
     #[new]
     fn new(py: Python<'_>, lane: Py<Lane>, rules: Py<PyAny>) -> PyResult<Self> {
         require_lock(py)?;
-        Ok(Self { lane, rules, last: Kept::new(None) })
+        Ok(Self { lane, rules, spares: Default::default(), last: Kept::new(0) })
     }
 
     /// Raises `Rejected` before the block starts.
@@ -47,7 +53,7 @@ impl Guard {
             && let Some(closed) = self.lane.get().admit_closed()
         {
             exit.get().admit(py, closed.timed());
-            return Ok(Py::new(py, Ready::new(exit.clone_ref(py).into_any()))?.into_any());
+            return given(py, exit);
         }
         self.lane.call_method1(py, "enter_async", (&self.rules, exit))
     }
@@ -76,7 +82,7 @@ impl Guard {
     /// that was loaded last, if any, was entered already, or nobody has it.
     #[inline]
     fn loaded(&self, py: Python<'_>) -> Option<Py<Admission>> {
-        self.last.look(py, |last| {
+        self.spares.get(self.last.get(py))?.look(py, |last| {
             let last = last.as_ref()?;
             (is_shared(py, last) && last.get().is_loaded(py)).then(|| last.clone_ref(py))
         })
@@ -85,17 +91,31 @@ impl Guard {
     /// A permit that nobody has.
     #[inline]
     fn spare(&self, py: Python<'_>) -> PyResult<Py<Admission>> {
-        let spare = self.last.look(py, |last| {
-            let last = last.as_ref()?;
-            (!is_shared(py, last) && last.get().is_spent(py)).then(|| last.clone_ref(py))
-        });
-        spare.map_or_else(|| self.another(py), Ok)
+        for (at, spare) in self.spares.iter().enumerate() {
+            let spare = spare.look(py, |spare| {
+                let spare = spare.as_ref()?;
+                (!is_shared(py, spare) && spare.get().is_spent(py)).then(|| spare.clone_ref(py))
+            });
+            if let Some(spare) = spare {
+                self.last.replace(py, at);
+                return Ok(spare);
+            }
+        }
+        self.another(py)
     }
 
     #[cold]
     fn another(&self, py: Python<'_>) -> PyResult<Py<Admission>> {
         let fresh = Admission::make(py, &self.lane, &self.rules)?.unbind();
-        drop(self.last.replace(py, Some(fresh.clone_ref(py))));
+        let at = (self.last.get(py) + 1) % SPARES;
+        self.last.replace(py, at);
+        drop(self.spares.get(at).and_then(|spare| spare.replace(py, Some(fresh.clone_ref(py)))));
         Ok(fresh)
     }
+}
+
+/// A coroutine that returns this. One of Python's own makes no exception to carry its answer.
+fn given(py: Python<'_>, permit: &Py<Admission>) -> PyResult<Py<PyAny>> {
+    static GIVEN: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    GIVEN.import(py, "breakerd._permit", "given").and_then(|given| given.call1((permit,))).map(Bound::unbind)
 }
