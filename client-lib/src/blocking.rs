@@ -17,6 +17,7 @@ use crate::attachment::Attachment;
 use crate::board::Spot;
 use crate::breakers::Breakers;
 use crate::classify::{Terms, by_type};
+use crate::closed::Closed;
 use crate::dialogue::{Place, Question, Reply, Standing};
 use crate::error::{BadBreaker, CallError, FirstError, OperatorError, ResetError};
 use crate::fallback::Alone;
@@ -323,6 +324,15 @@ impl Breaker {
         let outcome = classify(&result, permit.terms());
         permit.settle(outcome);
         result.map_err(CallError::Failed)
+    }
+
+    /// Admits a call if the daemon's board alone can: the breaker is closed, its policy judges no slowness, and this process
+    /// is neither `shadow` nor `off`. None tells nothing of the call: ask [`Breaker::admit`].
+    #[inline]
+    #[must_use]
+    pub fn admit_closed(&self) -> Option<Closed> {
+        let (spot, generation) = self.admitted_by_board()?;
+        Some(Closed::new(spot, generation))
     }
 
     #[inline]

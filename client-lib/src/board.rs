@@ -178,7 +178,7 @@ impl Spot {
 
     /// Whether this process mapped it, and not one that it was forked from.
     #[inline]
-    fn is_ours(&self) -> bool {
+    pub(crate) fn is_ours(&self) -> bool {
         self.life_word.load(Ordering::Acquire) == self.life
     }
 

@@ -28,6 +28,7 @@ mod board;
 mod breakers;
 mod channel;
 pub mod classify;
+pub mod closed;
 mod connect;
 mod dialogue;
 pub mod error;
@@ -59,6 +60,7 @@ pub use breakerd_proto::{
 };
 
 pub use crate::blocking::{Breaker, Client, Observation, Source};
+pub use crate::closed::Closed;
 pub use crate::connect::DEFAULT_SOCKET;
 pub use crate::error::{BadBreaker, CallError, ConnectError, FirstError, OperatorError, ResetError};
 pub use crate::health::Health;

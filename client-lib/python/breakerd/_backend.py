@@ -5,6 +5,8 @@ from __future__ import annotations
 import datetime
 from typing import TYPE_CHECKING, Any, List, NamedTuple, Optional, Protocol, Tuple
 
+from . import _breakerd
+
 if TYPE_CHECKING:
     from ._lane import Lane
 
@@ -96,8 +98,10 @@ def current() -> Backend:
 def push(backend: Backend) -> None:
     """Puts a backend over the others."""
     _stack.append(backend)
+    _breakerd.handle_faked(True)
 
 
 def pop(backend: Backend) -> None:
     """Takes it away again, wherever it stands by now."""
     _stack.remove(backend)
+    _breakerd.handle_faked(bool(_stack))

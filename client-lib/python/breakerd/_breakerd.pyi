@@ -1,6 +1,11 @@
 """The extension module: Rust's client, as classes without any policy of their own."""
 
-from typing import Any, Dict, List, Optional, Tuple, Union, final
+from types import TracebackType
+from typing import Any, Awaitable, Callable, Dict, List, Optional, Tuple, Type, Union, final
+
+from ._classify import Rules
+from ._lane import Lane as _Lane
+from ._permit import Permit as _Permit
 
 # State, reason, seconds or None, why.
 _Rejection = Tuple[str, str, Optional[float], str]
@@ -16,6 +21,52 @@ class Permit:
     def settle(self, word: str, kind: str, detail: str, retry_after: Optional[float]) -> None: ...
     def cancel(self, waited: Optional[float] = None) -> bool: ...
     def answer(self) -> None: ...
+
+class Admission:
+    _lane: _Lane
+    _rules: Rules
+    _stamp: int
+    _succeeded: bool
+    _generation: int
+    def __init__(self, lane: _Lane, rules: Rules) -> None: ...
+    def success(self) -> None:
+        """It worked."""
+    def __call__(
+        self, kind: Optional[Type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType], /
+    ) -> Optional[Awaitable[None]]: ...
+    def _claim(self) -> Permit: ...
+    def _enter(self, permit: _Permit) -> None: ...
+
+@final
+class Exit:
+    def __new__(cls, by_hand: Callable[..., Any], is_async: bool) -> Exit: ...
+
+class Guard:
+    _lane: _Lane
+    _rules: Rules
+    def __init__(self, lane: _Lane, rules: Rules) -> None: ...
+    def __enter__(self) -> _Permit:
+        """Raises ``Rejected`` before the block starts."""
+    async def __aenter__(self) -> _Permit:
+        """Raises ``Rejected`` before the block starts."""
+    def admit(self) -> _Permit:
+        """A permit to settle by hand, or ``Rejected``."""
+
+@final
+class Guarded:
+    def __new__(
+        cls, lane: _Lane, rules: Rules, function: Callable[..., Any], slowly: Callable[..., Any],
+        is_plain: Callable[[type], bool],
+    ) -> Guarded: ...
+    def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
+
+class Lane:
+    def attach(self, breaker: Breaker) -> None: ...
+    def admit_closed(self, rules: Rules, timed: bool) -> Optional[_Permit]: ...
+    def handle_probes(self, probes: int) -> None: ...
+
+def handle_faked(faked: bool) -> None: ...
+def next_stamp() -> int: ...
 
 @final
 class Breaker:

@@ -60,6 +60,10 @@ class Rules:
             return self._of_response(result)
         return SUCCESS
 
+    def is_plain(self, result: type) -> bool:
+        """Whether every result of this type is a success, whatever it holds."""
+        return self._classify is None and root(result) not in _RESPONSE_MODULES
+
     def of_response(self, response: Any, is_probe: bool = False) -> Outcome:
         """What a response says, whatever its type, so long as it has a status."""
         return self._own(response, is_probe) or self._of_response(response)

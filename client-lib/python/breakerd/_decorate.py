@@ -7,6 +7,7 @@ import inspect
 import time
 from typing import Any, AsyncGenerator, Callable, Generator, TypeVar
 
+from . import _breakerd
 from ._classify import Rules
 from ._lane import Lane
 from ._outcome import ABANDONED, SUCCESS
@@ -28,7 +29,10 @@ def guarded(lane: Lane, rules: Rules, function: F) -> F:
     elif inspect.isgeneratorfunction(function):
         wrapper = _generator(lane, rules, function)
     else:
-        wrapper = _function(lane, rules, function)
+        slowly = _function(lane, rules, function)
+        wrapper = _breakerd.Guarded(lane, rules, function, slowly, rules.is_plain)
+        # For who takes a callable object apart: Celery wants a Python function here.
+        wrapper.__dict__["__call__"] = functools.wraps(function)(slowly)
     return functools.wraps(function)(wrapper)  # type: ignore[return-value]
 
 
@@ -51,16 +55,21 @@ def _function(lane: Lane, rules: Rules, function: Callable[..., Any]) -> Callabl
 
 def _coroutine(lane: Lane, rules: Rules, function: Callable[..., Any]) -> Callable[..., Any]:
     async def call(*args: Any, **kwargs: Any) -> Any:
-        permit = lane.held.probe_of(owner())
-        if permit is not None:
-            return await _again_async(lane, permit, function, args, kwargs)
-        permit = _hold_probe(lane, await lane.admit_async(rules))
+        permit = lane.admit_closed(rules, True)
+        if permit is None:
+            permit = lane.held.probe_of(owner())
+            if permit is not None:
+                return await _again_async(lane, permit, function, args, kwargs)
+            permit = _hold_probe(lane, await lane.admit_async(rules))
         try:
             result = await function(*args, **kwargs)
         except BaseException as error:
             _end(lane, permit)._settle_exception(error, timed=True)
             raise
-        _end(lane, permit)._settle_result(result)
+        if rules.is_plain(type(result)):
+            _end(lane, permit).success()
+        else:
+            _end(lane, permit)._settle_result(result)
         return result
 
     return call

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 from types import TracebackType
-from typing import Any, Callable, Optional, Type, TypeVar
+from typing import TYPE_CHECKING, Any, Callable, Optional, Type, TypeVar
 
-from . import _backend, _decorate
+from . import _backend, _breakerd, _decorate
 from ._backend import LastFailure, Sight
 from ._classify import Rules
 from ._lane import Lane, lane
@@ -20,19 +20,28 @@ _NAME_BYTES_MAX = 128
 _NAME_ALPHABET = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._:/@+-")
 
 
-class Guard:
+def _exit(
+    guard: Guard, kind: Optional[Type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
+) -> None:
+    guard._lane.leave(error)
+
+
+async def _exit_async(
+    guard: Guard, kind: Optional[Type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
+) -> None:
+    guard._lane.leave(error, timed=True)
+
+
+class Guard(_breakerd.Guard):
     """Guards calls to one dependency. Made by :func:`breakerd.breaker`, at import time, before a fork, without a
     daemon: it connects at the first call. One object for all threads and tasks."""
 
-    __slots__ = ("_lane", "_rules", "name")
+    __slots__ = ("__weakref__",)
 
-    name: str
-    """The breaker's name."""
-
-    def __init__(self, of: Lane, rules: Rules) -> None:
-        self.name = of.name
-        self._lane = of
-        self._rules = rules
+    @property
+    def name(self) -> str:
+        """The breaker's name."""
+        return self._lane.name
 
     # -- as a decorator --
 
@@ -41,31 +50,16 @@ class Guard:
         is of the same kind and keeps the signature."""
         return _decorate.guarded(self._lane, self._rules, function)
 
-    # -- as a block --
+    # -- as a block: the entries and `admit` are the base's --
 
-    def __enter__(self) -> Permit:
-        """Raises ``Rejected`` before the block starts."""
-        return self._lane.enter(self._rules)
-
-    def __exit__(
-        self, kind: Optional[Type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
-    ) -> None:
-        self._lane.leave(error)
-
-    async def __aenter__(self) -> Permit:
-        """Raises ``Rejected`` before the block starts."""
-        return await self._lane.enter_async(self._rules)
-
-    async def __aexit__(
-        self, kind: Optional[Type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
-    ) -> None:
-        self._lane.leave(error, timed=True)
+    if TYPE_CHECKING:
+        __exit__ = _exit
+        __aexit__ = _exit_async
+    else:
+        __exit__ = _breakerd.Exit(_exit, False)
+        __aexit__ = _breakerd.Exit(_exit_async, True)
 
     # -- in two steps --
-
-    def admit(self) -> Permit:
-        """A permit to settle by hand, or ``Rejected``."""
-        return self._lane.admit(self._rules)
 
     async def admit_async(self) -> Permit:
         """The same, awaited on the running loop."""

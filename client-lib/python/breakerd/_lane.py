@@ -10,7 +10,7 @@ import os
 import threading
 from typing import Any, Dict, Optional
 
-from . import _backend
+from . import _backend, _breakerd
 from ._classify import Rules
 from ._outcome import SUCCESS
 from ._permit import Held, Permit, owner
@@ -18,7 +18,7 @@ from ._policy import Policy
 from ._warn import Once
 
 
-class Lane:
+class Lane(_breakerd.Lane):
     """What all guards of one name share: the policy declared first, the permits that blocks hold, what was told."""
 
     __slots__ = ("__weakref__", "held", "name", "native", "once", "policy")
@@ -26,7 +26,7 @@ class Lane:
     def __init__(self, name: str, policy: Optional[Policy]) -> None:
         self.name = name
         self.policy = policy
-        self.held = Held()
+        self.held = Held(self.handle_probes)
         self.once = Once()
         self.native: Any = None
         """The backend's own object for this breaker, made at the first call."""
@@ -37,11 +37,13 @@ class Lane:
 
     def admit(self, rules: Rules) -> Permit:
         """A permit, or ``Rejected``. Waits for a daemon at most 5 ms; the first attach of a process 250 ms."""
-        return Permit(self.name, _granted(self, _backend.current().admit(self)), rules, self.once)
+        permit = self.admit_closed(rules, False)
+        return permit or Permit.of(self, rules, _granted(self, _backend.current().admit(self)))
 
     async def admit_async(self, rules: Rules) -> Permit:
         """The same, awaited on the running loop, at most 250 ms."""
-        return Permit(self.name, _granted(self, await _backend.current().admit_async(self)), rules, self.once)
+        permit = self.admit_closed(rules, True)
+        return permit or Permit.of(self, rules, _granted(self, await _backend.current().admit_async(self)))
 
     def enter(self, rules: Rules) -> Permit:
         """A block is entered. The holder of the probe shares it."""
@@ -50,11 +52,13 @@ class Lane:
         self.held.put(permit, who)
         return permit
 
-    async def enter_async(self, rules: Rules) -> Permit:
-        """The same, awaited on the running loop."""
+    async def enter_async(self, rules: Rules, block: Optional[Permit] = None) -> Permit:
+        """The same, awaited on the running loop. ``block`` is the exit that was loaded for it."""
         who = owner()
         permit = self.held.probe_of(who) or await self.admit_async(rules)
         self.held.put(permit, who)
+        if block is not None:
+            block._enter(permit)
         return permit
 
     def leave(self, error: Optional[BaseException], permit: Optional[Permit] = None, timed: bool = False) -> None:

@@ -70,6 +70,11 @@ class Native:
         self._tell()
         return answer
 
+    def own(self, raw: _breakerd.Permit) -> Any:
+        """A permit of the board's, to be settled here: what does not fit a socket is the running loop's to write."""
+        loop = _aio.running()
+        return raw if loop is None else _aio.LoopPermit(_aio.link(self.client, loop), raw)
+
     def observe(self, lane: Lane) -> Sight:
         """What does this worker see?"""
         breaker, loop = self._breaker(lane), _aio.running()
@@ -143,6 +148,7 @@ class Native:
         if lane.native is None:
             policy = None if lane.policy is None else lane.policy.to_patch()
             lane.native = self.client.breaker(lane.name, policy)
+            lane.attach(lane.native)
         native: _breakerd.Breaker = lane.native
         return native
 

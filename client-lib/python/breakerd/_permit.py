@@ -1,7 +1,8 @@
 """Permits, and who holds which.
 
-``with guard:`` is one object for all threads and tasks, so the exit must find the permit of its own entry. Permits are
-kept by owner: the thread, the running task and the greenlet. An exit that finds nothing of its own (a block entered in
+``with guard:`` is one object for all threads and tasks, so the exit must find the permit of its own entry. The exit that a
+``with`` statement loads has it. A probe, which its holder may enter again under, and what was entered by hand are kept by
+owner: the thread, the running task and the greenlet. An exit by hand that finds nothing of its own (a block entered in
 one thread and left in another, as FastAPI's synchronous dependencies are) takes the oldest ordinary permit, since those
 of one generation are alike; so entries and exits always come out even.
 """
@@ -10,20 +11,21 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import itertools
 import sys
 import threading
-from typing import Any, Dict, Iterator, List, Optional, Tuple, Union
+from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, List, Optional, Tuple, Union
 
+from . import _breakerd
 from ._classify import Rules, causes, of_probe
 from ._outcome import ABANDONED, CANCELLED, HUNG, IGNORED, SUCCESS, Outcome, failure
-from ._warn import Once
+
+if TYPE_CHECKING:
+    from ._lane import Lane
 
 Owner = Tuple[Any, ...]
 
+# Holds the stamps of its countings, so that an exception object that is raised again by a later call is counted again.
 _MARK = "__breakerd_counted__"
-# Orders admissions and countings, so that an exception object that is raised again by a later call is counted again.
-_stamps = itertools.count(1)
 
 
 def owner() -> Owner:
@@ -36,37 +38,43 @@ def owner() -> Owner:
     return (thread, asyncio.current_task(), greenlet)
 
 
-class Permit:
+class Permit(_breakerd.Admission):
     """What an admitted call holds. It is settled once: the first word stands, a second is told of and changes nothing.
     Dropped without a word it is abandoned, which gives a probe back."""
 
-    __slots__ = ("_blocks", "_lane", "_once", "_owner", "_raw", "_rules", "_settled", "_stamp", "name")
+    # What stays so while the base knows how the call goes: it was admitted by the board, and is told of as a success at most.
+    _raw: Any = None
+    _told: Optional[Outcome] = None
+    _owner: Optional[Owner] = None
+    _blocks = 0
 
-    name: str
-    """The breaker's name."""
+    @classmethod
+    def of(cls, lane: Lane, rules: Rules, raw: Any) -> Permit:
+        """The permit of a call that a backend admitted."""
+        permit = cls(lane, rules)
+        permit._raw = raw
+        return permit
 
-    def __init__(self, name: str, raw: Any, rules: Rules, once: Once) -> None:
-        self.name = name
-        self._raw = raw
-        self._rules = rules
-        self._once = once
-        self._settled: Optional[Outcome] = None
-        self._stamp = next(_stamps)
-        self._owner: Optional[Owner] = None
-        self._blocks = 0
+    @property
+    def name(self) -> str:
+        """The breaker's name."""
+        return self._lane.name
 
     @property
     def is_probe(self) -> bool:
         """Whether this call is the one that decides if the breaker recovers."""
-        return bool(self._raw.is_probe)
+        return self._raw is not None and bool(self._raw.is_probe)
 
     @property
     def generation(self) -> int:
         """The breaker's generation at the moment of admission."""
-        return int(self._raw.generation)
+        return self._generation if self._raw is None else int(self._raw.generation)
 
-    def success(self) -> None:
-        """It worked."""
+    @property
+    def _settled(self) -> Optional[Outcome]:
+        return SUCCESS if self._succeeded else self._told
+
+    def _succeed_by_hand(self) -> None:
         self._settle_by_hand(SUCCESS)
 
     def fail(self, kind: str = "failure", *, detail: str = "", retry_after: Union[float, str, None] = None) -> None:
@@ -92,7 +100,7 @@ class Permit:
 
     def _settle_by_hand(self, outcome: Outcome) -> None:
         if self._settled is not None:
-            self._once.warn(
+            self._lane.once.warn(
                 "settled twice", "%s: a permit was settled as %s and again as %s; the first stands",
                 self.name, self._settled.word, outcome.word,
             )
@@ -103,8 +111,23 @@ class Permit:
         if self._settled is None:
             if outcome.kind and self.is_probe:
                 outcome = of_probe(outcome)
-            self._settled = outcome
-            self._raw.settle(outcome.word, outcome.kind, outcome.detail, outcome.retry_after)
+            self._told = outcome
+            self._claimed().settle(outcome.word, outcome.kind, outcome.detail, outcome.retry_after)
+
+    def _claimed(self) -> Any:
+        """The raw permit."""
+        if self._raw is None:
+            from . import _native  # it imports this module's neighbours
+
+            self._raw = _native.backend().own(self._claim())
+        return self._raw
+
+    def _leave(self, error: Optional[BaseException], timed: bool) -> None:
+        """The block ends whose exit this is."""
+        if error is not None:
+            self._settle_exception(error, timed)
+        else:
+            self._settle(SUCCESS)
 
     def _settle_result(self, result: Any) -> None:
         """Settles by what the call returned."""
@@ -130,22 +153,27 @@ class Permit:
         """A cancelled call that waited for longer than the policy's ``hung_after`` is a failure."""
         if not timed or _at_a_yield(error) or _counted_since(error, self.name, self._stamp):
             self._settle(ABANDONED)
-        elif self._raw.cancel(waited):
-            self._settled = HUNG
+        elif self._claimed().cancel(waited):
+            self._told = HUNG
             _mark(error, self.name)
         else:
-            self._settled = ABANDONED
+            self._told = ABANDONED
 
     def _first_item(self) -> None:
         """A stream's first item has come. It settles a probe: a stream may live for hours, and the provider answers."""
         if self.is_probe:
             self._settle(SUCCESS)
-        else:
+        elif self._raw is not None:  # the board admits only where nothing is slow
             self._raw.answer()
 
     def __repr__(self) -> str:
         word = "out" if self._settled is None else self._settled.word
         return f"<breakerd.Permit {self.name} generation {self.generation}{' probe' if self.is_probe else ''}, {word}>"
+
+
+async def given(permit: Permit) -> Permit:
+    """What the entry of an asynchronous block awaits where the board has admitted already."""
+    return permit
 
 
 def _at_a_yield(error: BaseException) -> bool:
@@ -159,7 +187,7 @@ def _at_a_yield(error: BaseException) -> bool:
 
 
 def _mark(error: BaseException, name: str) -> None:
-    counted: Dict[str, int] = {**getattr(error, _MARK, {}), name: next(_stamps)}
+    counted: Dict[str, int] = {**getattr(error, _MARK, {}), name: _breakerd.next_stamp()}
     try:
         setattr(error, _MARK, counted)
     except (AttributeError, TypeError):
@@ -173,10 +201,13 @@ def _counted_since(error: BaseException, name: str, stamp: int) -> bool:
 class Held:
     """The permits of the blocks that are entered, of one breaker."""
 
-    __slots__ = ("_by_owner", "_lock")
+    __slots__ = ("_by_owner", "_lock", "_probes", "_tell")
 
-    def __init__(self) -> None:
+    def __init__(self, tell: Callable[[int], None]) -> None:
+        """``tell`` hears how many of them are probes."""
         self._by_owner: Dict[Owner, List[Permit]] = {}
+        self._probes = 0
+        self._tell = tell
         # Reentrant, since a signal handler or a finaliser may enter a guard while its own thread is in here.
         self._lock = threading.RLock()
 
@@ -193,6 +224,7 @@ class Held:
             permit._owner = who
             permit._blocks += 1
             self._by_owner.setdefault(who, []).append(permit)
+            self._count(permit, 1)
 
     def take(self, permit: Optional[Permit] = None) -> Optional[Permit]:
         """A block is left: the permit of its entry, the innermost first. ``None`` if nothing is held."""
@@ -214,7 +246,13 @@ class Held:
             if not stack:
                 del self._by_owner[who]
             found._blocks -= 1
+            self._count(found, -1)
             return found
+
+    def _count(self, permit: Permit, by: int) -> None:
+        if permit.is_probe:
+            self._probes += by
+            self._tell(self._probes)
 
     def _oldest(self) -> Tuple[Any, Optional[List[Permit]]]:
         found: Tuple[Any, Optional[List[Permit]]] = (None, None)
@@ -234,3 +272,5 @@ class Held:
         who = owner()
         mine = self._by_owner.get(who)
         self._by_owner = {} if mine is None else {who: mine}
+        self._probes = sum(permit.is_probe for permit in mine or ())
+        self._tell(self._probes)
