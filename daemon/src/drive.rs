@@ -29,8 +29,8 @@ use crate::reload;
 use crate::snapshot::{Place, Writer};
 use crate::timer::Timer;
 
-/// How long a change may wait for the snapshot, so that a storm of changes is one file.
-const SNAPSHOT_DELAY: Duration = Duration::from_millis(20);
+/// Between two snapshots, so that a storm of changes is a few files. The first change after a quiet time is saved at once.
+const SNAPSHOT_PAUSE: Duration = Duration::from_millis(20);
 /// Events that may wait for the loop; whoever brings the next waits its turn.
 const EVENTS_MAX: usize = 1024;
 
@@ -111,6 +111,7 @@ pub(crate) struct Drive {
     pub(crate) over_quota: BTreeSet<u32>,
     writer: Writer,
     save_at: Option<Mono>,
+    saved: Mono,
     carrier: Option<fleet::Requests>,
     connects: Connects,
     link: Link,
@@ -208,6 +209,7 @@ impl Drive {
             over_quota: BTreeSet::new(),
             writer,
             save_at: None,
+            saved: Mono::default(),
             carrier,
             connects: Connects::new(events.clone()),
             link: Link::Standalone,
@@ -333,7 +335,7 @@ impl Drive {
                 self.read_lanes_at(now, breaker);
             }
             log(&change);
-            self.save_at = self.save_at.or(Some(now.after(SNAPSHOT_DELAY)));
+            self.save_at = self.save_at.or(Some(now.max(self.saved.after(SNAPSHOT_PAUSE))));
             self.tell(change);
         }
         if let Some(reruled) = self.core.poll_reruled() {
@@ -411,7 +413,7 @@ impl Drive {
 
     fn save_if_due(&mut self, now: Mono) {
         if self.save_at.is_some_and(|at| at <= now) {
-            self.save_at = None;
+            (self.save_at, self.saved) = (None, now);
             self.writer.write(self.core.save(now));
         }
     }
