@@ -1,8 +1,8 @@
 //! Failures that only the counts tell of: evidence where their order and their generation are known, never lost.
 
 use breakerd_core::Settings;
-use breakerd_proto::message::LaneRow;
-use breakerd_proto::{Counts, Outcome, State, Untold, Verdict};
+use breakerd_proto::message::{LaneRow, PolicyPatch};
+use breakerd_proto::{Counts, Mode, Outcome, State, Untold, Verdict};
 
 use crate::host::{Host, Lane};
 use crate::script::policy;
@@ -97,4 +97,15 @@ fn another_workers_success_meanwhile_keeps_such_a_run_on_its_host() {
     host.ask_with(lane, counts).unwrap();
     let view = host.view("openai");
     assert_eq!(view.why, "3 consecutive failures, last unreported", "the lane's own run, not the pooled one");
+}
+
+#[test]
+fn a_breaker_that_is_off_counts_nothing_of_them() {
+    let mut host =
+        Host::new(Settings { default: PolicyPatch { mode: Some(Mode::Off), ..policy() }, ..Settings::default() });
+    let worker = host.worker(1);
+    let lane = host.lane(worker, "openai");
+    let counts = Counts { failures: 9, untold: untold(1, 9, 9), ..Counts::default() };
+    host.ask_with(lane, counts).unwrap();
+    assert_eq!((host.view("openai").state, row(&host).failures_total), (State::Closed, 0));
 }

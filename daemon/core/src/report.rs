@@ -1,7 +1,7 @@
 //! What workers report, and what they could not report: outcomes, and counts that make good what was left out.
 
 use breakerd_proto::message::Report;
-use breakerd_proto::{Counts, Failure, Mono, Outcome, State, Untold, limits, outcome};
+use breakerd_proto::{Counts, Failure, Mode, Mono, Outcome, State, Untold, limits, outcome};
 
 use crate::breaker::{Breaker, Reporter, Turn};
 use crate::core::{Core, printable};
@@ -81,6 +81,9 @@ impl Core {
 impl Breaker {
     /// So many failures that no report told, some of them in a row since the last success.
     fn unreported(&mut self, turn: &mut Turn<'_>, from: &Reporter<'_>, at: Mono, (failures, untold): (u64, Untold)) {
+        if self.mode() == Mode::Off {
+            return;
+        }
         let failure = Failure::new(UNREPORTED);
         self.failures_total = self.failures_total.saturating_add(failures);
         let Some(lane) = self.lanes.get_mut(&from.worker) else { return };
