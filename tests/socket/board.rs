@@ -74,7 +74,7 @@ fn a_closed_call_as_a_plain_value_is_counted_as_any_other() {
         two.timed().into_permit(&breaker).fail(Failure::new("http-503"));
         three.succeed();
         until("the board answers again", || {
-            breaker.observe();
+            drop(breaker.observe());
             breaker.admit_closed().map(drop)
         });
     }
