@@ -303,7 +303,9 @@ impl Breaker {
         if let Some((spot, generation)) = self.admitted_by_board() {
             let result = call();
             match classify(&result, Terms::of(&self.known, false)) {
-                Outcome::SUCCESS => spot.succeed(),
+                // A child that was forked during the call leaves its parent's counters alone.
+                Outcome::SUCCESS if spot.is_ours() => spot.succeed(),
+                Outcome::SUCCESS => {}
                 outcome => self.tell(spot, generation, outcome),
             }
             return result.map_err(CallError::Failed);

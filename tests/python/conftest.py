@@ -6,6 +6,7 @@ import gc
 import os
 import pathlib
 import shutil
+import signal
 import sys
 import tempfile
 from typing import Any, Callable, Iterator
@@ -20,6 +21,11 @@ def pytest_collection_finish() -> None:
     """What the tests import lives to the end: a collection before each test need not look through all of it again."""
     gc.collect()
     gc.freeze()
+
+
+# A shell's background job starts with SIGINT ignored, and what tests send would then reach nobody.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

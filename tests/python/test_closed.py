@@ -8,6 +8,7 @@ import copy
 import gc
 import pickle
 import threading
+import weakref
 from typing import Any, Iterator, List
 
 import pytest
@@ -170,6 +171,30 @@ def test_a_guarded_function_is_told_apart_from_no_function(guard: breakerd.Guard
 def plain(a: int) -> int:
     """At a module's top, for it pickles by its name."""
     return a
+
+
+def test_guards_and_guarded_functions_that_nobody_has_are_collected(guard: breakerd.Guard) -> None:
+    class Service:
+        def __init__(self) -> None:
+            self.guard = breakerd.breaker("openai", classify=self.classify)
+
+            @self.guard
+            def again(left: int) -> None:
+                if left:
+                    again(left - 1)
+
+            self.again = again
+
+        def classify(self, _: Any) -> None: ...
+
+    service = Service()
+    service.again(3)
+    with service.guard:
+        pass
+    gone = [weakref.ref(one) for one in (service, service.guard, service.again)]
+    del service
+    gc.collect()
+    assert [one() for one in gone] == [None] * 3
 
 
 def test_a_probe_of_this_thread_is_entered_again_and_other_threads_are_not(guard: breakerd.Guard) -> None:

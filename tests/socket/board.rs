@@ -2,7 +2,7 @@
 
 use std::thread;
 
-use breakerd_client::{Breaker, Client, Failure, Options, RejectReason, Source, State};
+use breakerd_client::{Breaker, Client, Closed, Failure, Options, RejectReason, Source, State};
 use breakerd_proto::message::{Description, ToClient};
 use breakerd_tests::{Daemon, Setup, until};
 
@@ -59,6 +59,29 @@ fn beside_a_frozen_daemon_the_closed_path_runs_on_and_every_success_is_counted()
     }
     daemon.thaw();
     assert_eq!(described(&daemon).lanes[0].successes_total, 20_000);
+}
+
+#[test]
+fn a_closed_call_as_a_plain_value_is_counted_as_any_other() {
+    let daemon = Daemon::start();
+    let stranger = client(&daemon).breaker("openai").unwrap();
+    assert!(stranger.admit_closed().is_none(), "nobody has told yet where it stands on the board");
+    let breaker = openai(&daemon);
+    for _ in 0..6 {
+        let calls: Vec<Closed> = std::iter::from_fn(|| breaker.admit_closed()).take(3).collect();
+        let [one, two, three] = calls[..] else { panic!("{calls:?}") };
+        one.into_permit(&breaker).fail(Failure::new("http-503"));
+        two.timed().into_permit(&breaker).fail(Failure::new("http-503"));
+        three.succeed();
+        until("the board answers again", || {
+            drop(breaker.observe());
+            breaker.admit_closed().map(drop)
+        });
+    }
+    assert_eq!(breaker.observe().state, State::Closed, "each success ended a run");
+    assert_eq!(described(&daemon).lanes[0].successes_total, 6);
+    trip_by_another(&daemon);
+    until("the board shows the trip", || breaker.admit_closed().is_none().then_some(()));
 }
 
 #[test]

@@ -52,12 +52,11 @@ class Guard:
     def admit(self) -> _Permit:
         """A permit to settle by hand, or ``Rejected``."""
 
-@final
 class Guarded:
-    def __new__(
-        cls, lane: _Lane, rules: Rules, function: Callable[..., Any], slowly: Callable[..., Any],
+    def __init__(
+        self, lane: _Lane, rules: Rules, function: Callable[..., Any], slowly: Callable[..., Any],
         is_plain: Callable[[type], bool],
-    ) -> Guarded: ...
+    ) -> None: ...
     def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
 
 class Lane:

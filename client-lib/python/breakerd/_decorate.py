@@ -16,6 +16,10 @@ from ._permit import Permit, owner
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+class Guarded(_breakerd.Guarded):
+    """A guarded function, with the attributes of the one that it guards."""
+
+
 def guarded(lane: Lane, rules: Rules, function: F) -> F:
     """The function, guarded. A ``staticmethod`` or ``classmethod`` stays one."""
     if isinstance(function, (staticmethod, classmethod)):
@@ -30,7 +34,7 @@ def guarded(lane: Lane, rules: Rules, function: F) -> F:
         wrapper = _generator(lane, rules, function)
     else:
         slowly = _function(lane, rules, function)
-        wrapper = _breakerd.Guarded(lane, rules, function, slowly, rules.is_plain)
+        wrapper = Guarded(lane, rules, function, slowly, rules.is_plain)
         # For who takes a callable object apart: Celery wants a Python function here.
         wrapper.__dict__["__call__"] = functools.wraps(function)(slowly)
     return functools.wraps(function)(wrapper)  # type: ignore[return-value]

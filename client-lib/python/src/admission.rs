@@ -6,6 +6,7 @@
 
 use breakerd_client::Closed;
 use pyo3::exceptions::PyRuntimeError;
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyType;
@@ -48,6 +49,11 @@ impl Admission {
     fn new(lane: Py<Lane>, rules: Py<PyAny>) -> Self {
         let stamp = Kept::new(lane::next_stamp());
         Self { lane, rules, state: Kept::new(State::Python), stamp, is_async: Kept::new(false) }
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.lane)?;
+        visit.call(&self.rules)
     }
 
     /// It worked.

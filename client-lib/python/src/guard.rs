@@ -1,5 +1,6 @@
 //! The guard's hot half: what the board alone can answer. All else is Python's part.
 
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 
@@ -56,6 +57,12 @@ impl Guard {
             return given(py, exit);
         }
         self.lane.call_method1(py, "enter_async", (&self.rules, exit))
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.lane)?;
+        visit.call(&self.rules)?;
+        self.spares.iter().try_for_each(|spare| spare.visit(&visit))
     }
 
     /// A permit to settle by hand, or `Rejected`.

@@ -1,5 +1,6 @@
 //! What `@guard` makes of a plain function.
 
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyString, PyTuple, PyType};
@@ -8,8 +9,8 @@ use crate::admission::Admission;
 use crate::kept::Kept;
 use crate::lane::{self, Lane};
 
-/// A guarded function: it binds as a method, and pickles by its name as functions do.
-#[pyclass(frozen, dict, weakref, module = "breakerd._breakerd")]
+/// The base of Python's `Guarded`: it binds as a method, and pickles by its name as functions do.
+#[pyclass(subclass, frozen, module = "breakerd._breakerd")]
 pub(crate) struct Guarded {
     lane: Py<Lane>,
     rules: Py<PyAny>,
@@ -71,6 +72,15 @@ impl Guarded {
             None => Ok(slf.clone().into_any()),
             Some(instance) => bound(slf.as_any(), instance),
         }
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.lane)?;
+        visit.call(&self.rules)?;
+        visit.call(&self.function)?;
+        visit.call(&self.slowly)?;
+        visit.call(&self.is_plain)?;
+        self.plain.visit(&visit)
     }
 
     fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {

@@ -2,8 +2,8 @@
 
 use std::cell::UnsafeCell;
 
-use pyo3::Python;
 use pyo3::exceptions::PyRuntimeError;
+use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 
 /// A value that is only touched with the interpreter's lock held. It is copied, moved out and moved in, never lent: dropping
@@ -42,6 +42,15 @@ impl<T> Kept<T> {
     pub(crate) fn look<R>(&self, _: Python<'_>, look: impl FnOnce(&T) -> R) -> R {
         // SAFETY: nobody else is here (above), and what looks comes back before anybody can be.
         look(unsafe { &*self.0.get() })
+    }
+}
+
+#[allow(unsafe_code)]
+impl<T> Kept<Option<Py<T>>> {
+    /// Shows the collector of cycles what is here.
+    pub(crate) fn visit(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        // SAFETY: the collector runs with the lock held, and what it is shown runs no code.
+        visit.call(unsafe { &*self.0.get() })
     }
 }
 
