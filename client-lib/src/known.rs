@@ -14,10 +14,9 @@ use breakerd_proto::limits::PROBING_RETRY_AFTER_MIN;
 use breakerd_proto::message::{Observed, PolicyPatch, View};
 use breakerd_proto::{AuthErrors, Mode, Mono, Name, Override, RejectReason, State, Verdict};
 
+use crate::board::{Memory, Spot};
 use crate::classify::AuthWarning;
 use crate::options::Warn;
-
-use crate::board::{Memory, Spot};
 
 /// One breaker that the code uses.
 #[derive(Debug)]
@@ -69,10 +68,8 @@ impl Known {
 
     /// Its places in shared memory, if a connection has any.
     #[inline]
-    #[allow(unsafe_code)]
     pub(crate) fn spot(&self) -> Option<&'static Spot> {
-        // SAFETY: what is stored is null or came from a `&'static Spot`.
-        unsafe { self.spot.load(Ordering::Acquire).as_ref() }
+        stored(&self.spot)
     }
 
     pub(crate) fn set_spot(&self, spot: Option<&'static Spot>) {
@@ -96,10 +93,8 @@ impl Known {
     }
 
     /// The places that are not looked at for now.
-    #[allow(unsafe_code)]
     pub(crate) fn withdrawn(&self) -> Option<&'static Spot> {
-        // SAFETY: what is stored is null or came from a `&'static Spot`.
-        unsafe { self.withdrawn.load(Ordering::Acquire).as_ref() }
+        stored(&self.withdrawn)
     }
 
     /// Lets calls look at the board again, unless a connection has told meanwhile where it stands.
@@ -223,6 +218,14 @@ impl Known {
         self.seen.store(Some(Arc::clone(&fresh)));
         Some(fresh)
     }
+}
+
+/// The places that a breaker has stored there.
+#[inline]
+#[allow(unsafe_code)]
+fn stored(spot: &AtomicPtr<Spot>) -> Option<&'static Spot> {
+    // SAFETY: what is stored is null or came from a `&'static Spot`, in either field and in nothing else.
+    unsafe { spot.load(Ordering::Acquire).as_ref() }
 }
 
 impl Seen {

@@ -82,9 +82,9 @@ impl Up {
     }
 
     /// The connection is over: what the board showed last is kept by those who know the breakers.
-    pub(crate) fn retire<'a>(&self, mut all: impl Iterator<Item = &'a Arc<Known>>) {
+    pub(crate) fn retire<'a>(&self, all: impl Iterator<Item = &'a Arc<Known>>) {
         if let Some(memory) = self.memory {
-            all.by_ref().for_each(|known| known.leave(memory));
+            all.for_each(|known| known.leave(memory));
             memory.retire();
         }
     }

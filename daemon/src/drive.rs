@@ -332,7 +332,7 @@ impl Drive {
         self.show_board(now);
         while let Some(change) = self.core.poll_change() {
             if let Some(breaker) = self.core.breaker_of(&change.name) {
-                self.read_lanes_at(now, breaker);
+                self.read_lanes_at(now, breaker, None);
             }
             log(&change);
             self.save_at = self.save_at.or(Some(now.max(self.saved.after(SNAPSHOT_PAUSE))));

@@ -50,14 +50,13 @@ impl Readers {
         }
     }
 
-    /// A connection has ended, which used the breaker.
-    fn strike(&mut self, breaker: BreakerId, connection: ConnectionId) {
-        if let Some(readers) = self.at(breaker) {
-            readers.retain(|reader| reader.connection != connection);
-            if readers.is_empty() {
-                *readers = Vec::new();
-            }
-        }
+    /// A connection has ended, which used the breaker: what it counted since it was last read.
+    fn strike(&mut self, breaker: BreakerId, connection: ConnectionId) -> Vec<Found> {
+        let Some(readers) = self.at(breaker) else { return Vec::new() };
+        let (gone, stay): (Vec<Reader>, Vec<Reader>) =
+            std::mem::take(readers).into_iter().partition(|reader| reader.connection == connection);
+        *readers = stay;
+        gone.into_iter().filter_map(|mut reader| reader.read()).collect()
     }
 
     /// What the lanes of this breaker count more than when they were last read.
@@ -85,19 +84,18 @@ impl Drive {
         }
     }
 
-    /// Reads the counts that the message depends on. Those of the connection itself come with the message.
+    /// Reads the counts that the message depends on.
     pub(crate) fn read_lanes_for(&mut self, now: Mono, id: ConnectionId, message: &ToDaemon) {
         let Some(breaker) = self.core.wants_reading(now, id, message) else { return };
         let stamp = if let ToDaemon::Report(Report { at, .. }) = message { Some(*at) } else { None };
-        for found in self.readers.read(breaker) {
-            self.core.handle_found(now, found, stamp);
-        }
+        self.read_lanes_at(now, breaker, stamp);
     }
 
-    /// Reads what a breaker's workers count: it has changed, and what they counted until now was of what it was.
-    pub(crate) fn read_lanes_at(&mut self, now: Mono, breaker: BreakerId) {
+    /// Reads what a breaker's workers count, before a message that is stamped so, or because the breaker has changed: what
+    /// they counted until now was of what it was.
+    pub(crate) fn read_lanes_at(&mut self, now: Mono, breaker: BreakerId, stamp: Option<Mono>) {
         for found in self.readers.read(breaker) {
-            self.core.handle_found(now, found, None);
+            self.core.handle_found(now, found, stamp);
         }
     }
 
@@ -106,8 +104,9 @@ impl Drive {
         let Some(peer) = self.peers.get(&number).filter(|peer| peer.lanes.is_some()) else { return };
         let Some(id) = peer.id else { return };
         for breaker in self.core.breakers_of(id) {
-            self.read_lanes_at(now, breaker);
-            self.readers.strike(breaker, id);
+            for found in self.readers.strike(breaker, id) {
+                self.core.handle_found(now, found, None);
+            }
         }
     }
 }
